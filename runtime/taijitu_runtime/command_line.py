@@ -24,13 +24,14 @@ WRONG_USE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are UsageErrors, so that they take one line too.
 
+    `description`: a module's docstring; the help shows its first line, because the flags follow.
     `elsewhere`: flags that do not exist, with what to write instead: {"--lr": "--set lr=VALUE"}.
     """
 
     elsewhere: Mapping[str, str] = {}
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *, description: str | None = None, **kwargs: Any) -> None:
+        super().__init__(description=(description or "").partition("\n")[0], **kwargs)
         self.register("type", Path, _path)  # what stands for `type=Path`
         self._given: list[str] = []
 

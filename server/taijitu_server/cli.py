@@ -26,7 +26,7 @@ HEAPS = 2  # of malloc: with one for each thread, memory grew by 11 MB in ten mi
 
 def build_parser() -> Parser:
     """Return the command line of server/serve.py and `taijitu serve`."""
-    parser = Parser(prog="taijitu serve", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu serve", description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", help="a model file, such as model.onnx; instead of --models")
     parser.add_argument("--settings", type=Path, help="TOML file of settings; flags and TAIJITU_* take precedence")
     add_flags(parser)

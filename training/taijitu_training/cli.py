@@ -23,7 +23,7 @@ from taijitu_training.recipes.table import recipe_table
 
 def build_parser(required: bool = True) -> Parser:
     """Return the command line of training/train.py and `taijitu train`; --show needs no `required` flag."""
-    parser = Parser(prog="taijitu train", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu train", description=__doc__)
     parser.elsewhere = {f"--{field.name}": f"--set {field.name}=VALUE" for field in dataclasses.fields(Recipe)}
     _add_network(parser.add_argument_group("network and recipe"))
     _add_data(parser.add_argument_group("pictures"), required)

@@ -23,7 +23,7 @@ from taijitu_runtime.labels import FORMS
 
 def build_parser() -> Parser:
     """Return the command line of export/adopt.py and `taijitu adopt`."""
-    parser = Parser(prog="taijitu adopt", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu adopt", description=__doc__)
     parser.add_argument("model", type=Path, help="an ONNX file of an image classifier, of any exporter")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the artefact, in .onnx")
     parser.add_argument("--labels", type=Path, metavar="FILE", help=f"the labels in the order of the network's "

@@ -19,7 +19,7 @@ from taijitu_runtime.flags import add_shared
 
 def build_parser() -> Parser:
     """Return the command line of export/verify.py and `taijitu verify`."""
-    parser = Parser(prog="taijitu verify", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu verify", description=__doc__)
     parser.add_argument("candidate", type=Path, help="the model file to judge")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder or tar of test/<label>/* (or val/), of "
                         "<label>/*, or of pictures without labels (default: generated pictures)")  # fmt: skip

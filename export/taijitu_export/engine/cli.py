@@ -34,7 +34,7 @@ def build_parser() -> Parser:
 
     Trtexec's flags are spelt as trtexec has them.
     """
-    parser = Parser(prog="taijitu engine", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    parser = Parser(prog="taijitu engine", description=__doc__, allow_abbrev=False)
     # Parser reads "--flag value" and "--flag=value" alike.
     parser.add_argument("model", nargs="?", type=Path, help="the ONNX file (or --onnx)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the same, as for trtexec")

@@ -21,7 +21,7 @@ from taijitu_runtime.flags import add_shared
 
 def build_parser() -> Parser:
     """Return the command line of export/to_onnx.py and `taijitu onnx`."""
-    parser = Parser(prog="taijitu onnx", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu onnx", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of training/train.py or taijitu "
                         "checkpoint; with --precision, also a float32 ONNX file of taijitu onnx or adopt")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: next to the checkpoint, as .onnx, "

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """Return the command line of `taijitu doctor`."""
-    parser = Parser(prog="taijitu doctor", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu doctor", description=__doc__)
     parser.add_argument("models", type=Path, nargs="*", metavar="model", help="model files to prove here")
     add_shared(parser, "--json")
     return parser

@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """Return the command line of runtime/camera.py and `taijitu camera`."""
-    parser = Parser(prog=PROG, description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog=PROG, description=__doc__)
     parser.add_argument("model", type=Path, help="an ONNX file or an engine")
     parser.add_argument("--source", required=True, help=SOURCES)
     add_shared(parser, "--provider", "--rebuild", "--no-cuda-graphs")

@@ -46,7 +46,7 @@ class Written:
 
 def build_parser() -> Parser:
     """Return the command line of `taijitu deepstream`."""
-    parser = Parser(prog="taijitu deepstream", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu deepstream", description=__doc__)
     parser.add_argument("model", type=Path, help="an ONNX file of: taijitu onnx --input pixels")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not "
                         "exist")  # fmt: skip

@@ -28,7 +28,7 @@ MOST_REPLICAS = 2**31 - 1  # an int32 between Ray's processes
 
 def build_parser() -> Parser:
     """Return the command line of `taijitu ray-app`."""
-    parser = Parser(prog="taijitu ray-app", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu ray-app", description=__doc__)
     parser.add_argument("model", type=Path, help="an ONNX file")
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not exist"

@@ -35,7 +35,7 @@ MOST_VERSION, MOST_BATCH = 2**63 - 1, 2**31 - 1  # an int64, and an int32 of con
 
 def build_parser() -> Parser:
     """Return the command line of `taijitu triton-repo`."""
-    parser = Parser(prog="taijitu triton-repo", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu triton-repo", description=__doc__)
     parser.add_argument("model", type=Path, help="an ONNX file or an engine")
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="the repository; created if missing"

@@ -13,7 +13,7 @@ from taijitu_training.tables.tables import TABLES
 
 def build_parser() -> Parser:
     """Return the command line of training/reproduce.py and `taijitu reproduce`."""
-    parser = Parser(prog="taijitu reproduce", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu reproduce", description=__doc__)
     parser.add_argument("table", help=f"one of: {', '.join(TABLES)}")
     parser.add_argument("--data", required=True, type=Path, help="as for train.py")
     parser.add_argument("--validation", type=share, metavar="SHARE", help="as for train.py")

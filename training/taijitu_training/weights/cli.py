@@ -22,7 +22,7 @@ from taijitu_runtime.output_path import check_output_path
 
 def build_parser() -> Parser:
     """Return the command line of `taijitu checkpoint`."""
-    parser = Parser(prog="taijitu checkpoint", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="taijitu checkpoint", description=__doc__)
     parser.add_argument("weights", type=Path, help="the file of weights; no code in it is run")
     parser.add_argument("--model", required=True, help="the network: timm/NAME, torchvision/NAME or one of taijitu's; "
                         "timm/NAME.TAG if pictures are prepared as for these weights of timm and not its default "
