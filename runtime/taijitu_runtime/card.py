@@ -157,12 +157,14 @@ class Precision:
 class ModelCard:
     """The contract of one model.
 
-    `labels`: the K classes in the order of the logits, each once. `training`: data, recipe, metrics, date: free-form
-    plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
-    from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `output`: what
-    the output `logits` holds: "logits", from which softmax makes probabilities, or "probabilities". `proof`: the
-    artefact's evidence; None for a checkpoint. `decision`: its temperature, and which of its answers are known;
-    None where it was not calibrated. ArtefactError for any field outside its range.
+    `labels`: the K classes in the order of the logits, each once; one alone only where the output is a probability.
+    `training`: data, recipe, metrics, date: free-form plain JSON. `producer`: versions by package name.
+    `source_sha256`: 64 hex digits of the file that this one was made from, or empty for a checkpoint that was trained
+    from nothing. `precision`: float32 for a checkpoint. `output`: what the output `logits` holds: "logits", from which
+    softmax makes probabilities, or "probabilities". `proof`: the artefact's evidence; None for a checkpoint.
+    `decision`: its temperature, and which of its answers are known; None where it was not calibrated.
+
+    ArtefactError for any field outside its range.
     """
 
     format_version: int = FORMAT_VERSION
@@ -184,6 +186,8 @@ class ModelCard:
                 raise fail(name, getattr(self, name), f"an instance of {kind.__name__}")
         check_labels(self.labels)
         check_choice("output", self.output, OUTPUTS)
+        if self.output == "logits" and len(self.labels) == 1:
+            raise fail("labels", self.labels, "two labels or more: with one, softmax makes 100 % of every logit")
         check_mapping("training", self.training)
         check_mapping("producer", self.producer)
         for package, version in self.producer.items():

@@ -78,6 +78,7 @@ def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
         ("architecture.options.act", print, r"architecture\.options\.act: got <built-in.*, expected plain JSON"),
         ("labels", [], r"labels: got \(\), expected at least one label"),
         ("labels", "red", r"labels: got 'red', expected at least one label"),
+        ("labels", ["red"], r"labels: got \('red',\), expected two labels or more"),
         ("labels", ["red", 2], r"labels\[1\]: got 2, expected text"),
         ("labels", ["red", "green", "red"], r"labels\[2\].*red"),
         ("labels", ["red", ""], r"labels\[1\]: got '', expected text"),

@@ -130,6 +130,11 @@ def adopt_file(
     if not np.isfinite(answers).all():
         raise ArtefactError(f"{source}: got NaN or infinite numbers for some pictures, expected a sound network")
     ending = ends_in(standard.model, answers, len(labels))
+    if len(labels) == 1 and ending != "probabilities":
+        raise UsageError(
+            f"{source}: got one label for one number without a sigmoid, of which softmax makes 100 % always, "
+            "expected two labels, that of low numbers first; correct the labels"
+        )
     card = _card(original, spec, labels, name, ending)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "model.onnx"

@@ -196,6 +196,22 @@ def test_sigmoids_stay_probabilities_and_one_number_is_the_second_labels(
     assert result.card.output == ("logits" if one else "probabilities")
 
 
+def test_one_label_is_one_probability_and_never_one_logit(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    one = {**USUAL, "labels": LABELS[:1]}
+    sigmoid = make_foreign_onnx(tmp_path / "sigmoid.onnx", ending="Sigmoid", classes=1)
+    model = onnx.load(sigmoid)
+    weights = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 2)
+    weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) / 8, weights.name))
+    onnx.save(model, sigmoid)  # its numbers were too large: probabilities next to 1 are all alike
+    with Classifier.from_file(adopt(sigmoid, tmp_path / "a.onnx", **one).path) as classifier:
+        probability = classifier.predict(picture).answers[0].probability
+    assert 0 < probability < 1
+    logit = make_foreign_onnx(tmp_path / "logit.onnx", classes=1)
+    with pytest.raises(UsageError, match="two labels"):
+        adopt(logit, tmp_path / "b.onnx", **one)
+    assert not (tmp_path / "b.onnx").exists()
+
+
 @pytest.mark.parametrize(("batch", "shape"), [(2, (2, 4)), (5, (5, 2, 2))])
 def test_a_batch_that_cannot_be_changed_stays_and_any_number_is_answered(
     tmp_path: Path, picture: NDArray[np.uint8], batch: int, shape: tuple[int, ...]

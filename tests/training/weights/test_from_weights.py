@@ -215,6 +215,12 @@ def test_one_pattern_in_place_of_several_does_not_leave_out_everything(network: 
         checkpoint_from_weights(tmp_path / "weights.pth", MODEL, LABELS, leave_out="aux.*")
 
 
+def test_one_label_is_refused(network: nn.Module, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(UsageError, match="two or more"):
+        checkpoint_from_weights(tmp_path / "weights.pth", MODEL, LABELS[:1])
+
+
 def test_weights_of_another_network_are_not_taken_for_several_sets_of_this_one(convert: Any) -> None:
     blocks = {f"blocks.{i}.{name}": torch.ones(8) for i in range(3) for name in ("bn1.weight", "bn1.bias")}
     assert convert(blocks, model="timm/resnet18") == 2

@@ -52,10 +52,12 @@ def checkpoint_from_weights(
         CheckpointError: The file cannot be read, or its weights are not those of this network; one line.
         ArtefactError: A label or a number of the input is not possible.
         UnknownNameError: A model, option or field that does not exist.
-        UsageError: Labels or patterns are a single text, or the network needs "mean" and "std".
+        UsageError: Labels or patterns are a single text, there is one label, or the network needs "mean" and "std".
     """
     if isinstance(leave_out, str):  # each letter would be a pattern, and a * leaves out everything
         raise UsageError(f"got the text {leave_out!r} as leave_out, expected a list of patterns; give [{leave_out!r}]")
+    if len(labels) < 2:
+        raise UsageError(f"got the labels {labels!r}, expected two or more: softmax makes 100 % of every single logit")
     file = read_weights(Path(weights), key)
     name = model.partition(".")[0]
     spec = _input_of(model, changes or {})
