@@ -82,8 +82,8 @@ def _add_run(group: argparse._ArgumentGroup, required: bool) -> None:
     group.add_argument("--out", required=required, type=Path, help="folder for checkpoints, metrics.jsonl, "
                        "tensorboard/ and report.html")  # fmt: skip
     group.add_argument("--resume", nargs="?", type=Path, const=LAST, metavar="CKPT", help="continue from OUT/last.pt, "
-                       "or the given last.pt, with its network and recipe, to the same numbers as without a break; "
-                       "flags for the data are given again")  # fmt: skip
+                       "or the given last.pt, with its network, recipe, minutes and patience, to the same numbers as "
+                       "without a break; flags for the data and --teacher are given again")  # fmt: skip
     group.add_argument("--minutes", type=float, metavar="M", help="measure the first steps and set the epochs that "
                        "fit in this time")  # fmt: skip
     group.add_argument("--patience", type=int, metavar="EPOCHS", help="end after so many epochs without a better "

@@ -107,8 +107,9 @@ def train(
         validation: Share of each label's training pictures to hold out and evaluate on, in [0, 1); None for 0.2 if
             there is neither val/ nor test/.
         patience: End after so many epochs without a better accuracy on the validation pictures, a fifth of the training
-            pictures if there is no val/.
-        minutes: Set the epochs so that the run takes about this time: the first steps are measured.
+            pictures if there is no val/; None for that of the run with `resume`.
+        minutes: Set the epochs so that the run takes about this time: the first steps are measured. None for those of
+            the run with `resume`.
         accumulate: Compute each process's share of a batch in so many parts, one after the other, to save memory.
         compiled: Train through torch.compile.
         workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
@@ -144,7 +145,9 @@ def train(
     resume_from = _resume_from(resume, out, from_weights=asked.from_weights)
     place = choose_device(device)
     with own_random_numbers(place), processes(place) as group, ExitStack() as held:
-        network = _chosen_network(asked, resume_from, group)
+        before = group.first_does(lambda: PreviousRun.of(resume_from))
+        patience, minutes = patience or before.patience, minutes or before.minutes
+        network = _chosen_network(asked, before, group)
         if teacher is None and needs_teacher(name := network.recipe.name):
             group.fail(UsageError(f"got recipe {name} without a teacher, expected --teacher CKPT with it; add it"))
         group.first_does(lambda: _prepare_out(out, resume_from, held))
@@ -195,12 +198,11 @@ def _resume_from(resume: bool | AnyPath, out: Path, *, from_weights: bool) -> Pa
     return path
 
 
-def _chosen_network(asked: NetworkRequest, resume_from: Path | None, group: Processes) -> ChosenNetwork:
-    """Choose network and recipe in every process, with the settings of the run to resume or the weights to start from.
+def _chosen_network(asked: NetworkRequest, before: PreviousRun, group: Processes) -> ChosenNetwork:
+    """Choose network and recipe in every process, with the settings of the run `before` or the weights to start from.
 
-    The first process reads their files.
+    The first process reads their file.
     """
-    before = group.first_does(lambda: PreviousRun.of(resume_from))
     saved = before.network or group.first_does(lambda: saved_network(asked.init))
     network = group.all_do(lambda: asked.chosen(saved, before.recipe))
     return replace(network, recipe=before.applied_to(network.recipe, asked.changes))

@@ -23,12 +23,14 @@ FLAGS = ("patience", "minutes")
 class PreviousRun:
     """The settings of a resumed run that need not be given again.
 
-    `recipe`: its name. `fields`: of its recipe, by name.
+    `recipe`: its name. `fields`: of its recipe, by name. `patience`, `minutes`: as `train` takes them.
     """
 
     network: Architecture | None = None
     recipe: str = ""
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    patience: int | None = None
+    minutes: float | None = None
 
     @classmethod
     def of(cls, path: Path | None) -> PreviousRun:
@@ -43,7 +45,14 @@ class PreviousRun:
         known = {field.name for field in dataclasses.fields(Recipe)} - {"name"}
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.items()}
         own = {name: value for name, value in fields.items() if name in known}
-        return cls(saved.architecture, recipe.get("name", ""), own)
+        patience, minutes = (saved.training.get(name) for name in FLAGS)
+        return cls(
+            saved.architecture,
+            recipe.get("name", ""),
+            own,
+            patience if isinstance(patience, int) else None,
+            minutes if isinstance(minutes, (int, float)) else None,
+        )
 
     def applied_to(self, recipe: Recipe, given: Collection[str]) -> Recipe:
         """Return `recipe` with the run's fields where they were not `given`. CheckpointError for impossible ones."""
