@@ -240,7 +240,7 @@ class Camera:
         if self._quit.is_set():
             raise HttpError(CAMERA_OFF, "it is being stopped")
         model = self._find_model()
-        self._job = model.accept(lambda _: model.rows_from_image(image))
+        self._job = model.accept(lambda _: model.preparation.row_of(image))
         return model, self._job
 
     def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> dict[str, Any]:

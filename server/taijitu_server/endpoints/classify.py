@@ -14,7 +14,8 @@ from taijitu_server.http.forms import Pictures, read_pictures
 from taijitu_server.http.request import Request
 from taijitu_server.http.response import WholeResponse, server_timing
 from taijitu_server.models.batcher import Job, Rows, Steps
-from taijitu_server.models.served_model import QUICK_BYTES, ServedModel
+from taijitu_server.models.preparation import QUICK_BYTES
+from taijitu_server.models.served_model import ServedModel
 from taijitu_server.state import ServerState
 
 MAP_DECIMALS = 4
@@ -30,7 +31,7 @@ async def classify(state: ServerState, request: Request) -> WholeResponse:
     name, version = request.query.get("model"), request.query.get("version")
     named = state.registry.get(name, version)  # refuses an unknown model before the body is read
     if is_explained:
-        named.check_explains()
+        named.explainer.check()
     pictures = await read_pictures(request, state.bodies, state.settings.max_pictures)
     model = state.registry.get(name, version)  # again: it may have been replaced in the meantime
 
@@ -52,9 +53,9 @@ async def _classified(
     found = pictures() if request.held_bytes <= QUICK_BYTES else None
 
     def prepare(_: Job) -> Rows | Steps:
-        return model.rows_from_pictures(pictures() if found is None else found)
+        return model.preparation.rows(pictures() if found is None else found)
 
-    is_quick = found is not None and all(map(model.is_quick, found))
+    is_quick = found is not None and all(map(model.preparation.is_quick, found))
     job = model.submit(None if is_quick else state.pool, prepare)
     scores = await request.scores_of(job)
     answers = scores.answers(model.labels, top)

@@ -46,7 +46,7 @@ async def models(state: ServerState, request: Request) -> WholeResponse:
             "version": model.version,
             "labels": list(model.labels),
             "backend": model.classifier.backend.name,
-            "explains": model.explains,
+            "explains": model.explainer.has_maps,
             "card": {name: part for name, part in model.classifier.card.to_dict().items() if name != "proof"},
             "proof": model.proof.to_dict() if model.proof else {"outcome": "off"},
         }

@@ -68,7 +68,7 @@ async def infer(state: ServerState, request: Request) -> WholeResponse:
         parsed.append(inference)
         if inference.timeout_s is not None:
             job.deadline = min(job.deadline, job.put_at + inference.timeout_s)
-        return model.rows_from_pictures(inference.pictures) if inference.rows is None else inference.rows
+        return model.preparation.rows(inference.pictures) if inference.rows is None else inference.rows
 
     job = model.submit(state.pool, prepare)
     scores = await request.scores_of(job)
