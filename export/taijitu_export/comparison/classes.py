@@ -1,4 +1,4 @@
-"""Right and wrong answers label by label, and how far a classifier's probabilities can be trusted."""
+"""A classifier's first answers, and how far its probabilities can be trusted."""
 
 from __future__ import annotations
 
@@ -60,29 +60,6 @@ def absent_labels(labels: Sequence[str], targets: NDArray[np.int64]) -> str | No
     if not absent:
         return None
     return f"pictures of {listed(repr(labels[index]) for index in absent)}: there are none in the data"
-
-
-def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
-    """Count pictures by label (rows) and answer (columns), int64 (K, K).
-
-    `answers`, `targets`: int64 (N,). Pictures without an answer, -1, are in no column.
-    """
-    matrix = np.zeros((labels, labels), np.int64)
-    answered = answers >= 0
-    np.add.at(matrix, (targets[answered], answers[answered]), 1)
-    return matrix
-
-
-def precision_and_recall(
-    matrix: NDArray[np.int64], targets: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute, by label, float64 (K,), the shares of answers and of pictures that are right; NaN without any.
-
-    `matrix`: of `confusion_matrix`. `targets`: int64 (N,), with the pictures that have no answer.
-    """
-    right = np.diag(matrix).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return right / matrix.sum(axis=0), right / np.bincount(targets, minlength=len(matrix))
 
 
 def reliability(found: Predictions) -> list[ReliabilityBin]:

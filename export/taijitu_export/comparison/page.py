@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from collections.abc import Sequence
@@ -16,10 +15,8 @@ from taijitu_export.comparison.classes import (
     Predictions,
     answers_of,
     calibration_error,
-    confusion_matrix,
     coverage_and_accuracy,
     first_answers,
-    precision_and_recall,
     reliability,
 )
 from taijitu_export.comparison.report import as_text
@@ -30,18 +27,13 @@ from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_error, write_whole
 from taijitu_runtime.output_path import check_output_path
+from taijitu_runtime.report.confusion import Confusion, confusion_sections
+from taijitu_runtime.report.page import Figure, figures, page, section
 
 CSV_COLUMNS = ("picture", "label", "reference", "candidate", "what")
 SHOWN_PICTURES = 60
-SHOWN_LABELS = 40
 THUMBNAIL_SIDE = 96
 PLOT_SIDE = 280
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;text-align:right;border:1px solid #ddd}"
-    "th:first-child,td:first-child{text-align:left}figure{display:inline-block;margin:.4rem;width:8rem;font-size:12px;"
-    "vertical-align:top}pre{white-space:pre-wrap}svg{background:#fafafa;margin-right:1rem}"
-)
 
 
 def check_page(page: Path, *inputs: Path | None) -> None:
@@ -76,12 +68,11 @@ def write_page(found: Verification, candidate: Path, reference: Path | None, pat
         answers = first_answers(
             found.evidence.candidate, targets, found.card.output, temperature_of(found.card.decision)
         )
-        sections += [*_classes(answers, targets, found.card.labels), *_probabilities(answers)]
+        confusion = Confusion.of(targets, answers.answers, len(found.card.labels))
+        sections += [*confusion_sections(confusion, found.card.labels), _probabilities(answers)]
     if rows:
-        sections += _pictures(found, rows)
-    title = f"<title>{escape(shown(candidate.name))}</title>"
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{STYLE}</style>'
-    write_whole(path, "\n".join([head, *sections]).encode())
+        sections.append(_pictures(found, rows))
+    write_whole(path, page(shown(candidate.name), "\n".join(sections)).encode())
     list_path = path.with_suffix(".csv")
     if targets is None and found.comparison is None:
         with write_error(list_path):
@@ -114,25 +105,7 @@ def changed_pictures(found: Verification) -> list[tuple[str, str, str, str, str]
     return rows
 
 
-def _classes(found: Predictions, targets: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
-    matrix = confusion_matrix(found.answers, targets, len(labels))
-    precision, recall = precision_and_recall(matrix, targets)
-    pictures = np.bincount(targets, minlength=len(labels))
-    rows = [
-        [escape(label), str(pictures[i]), _percent(precision[i]), _percent(recall[i])] for i, label in enumerate(labels)
-    ]
-    sections = ["<h2>Labels</h2>", _table(["label", "pictures", "precision", "recall"], rows), "<h2>Confusion</h2>"]
-    if len(labels) <= SHOWN_LABELS:
-        cells = [[escape(label), *map(str, matrix[i])] for i, label in enumerate(labels)]
-        return [*sections, _table(["label \\ answer", *map(escape, labels)], cells)]
-    np.fill_diagonal(matrix, 0)
-    commonest = np.argsort(-matrix, axis=None, kind="stable")[:SHOWN_LABELS]
-    pairs = [divmod(int(index), len(labels)) for index in commonest if matrix.flat[index]]
-    cells = [[escape(labels[row]), escape(labels[column]), str(matrix[row, column])] for row, column in pairs]
-    return [*sections, _table(["label", "answer", "pictures"], cells)]
-
-
-def _probabilities(found: Predictions) -> list[str]:
+def _probabilities(found: Predictions) -> str:
     bins = reliability(found)
     coverage, accuracy = coverage_and_accuracy(found)
     spread = np.unique(np.linspace(0, len(coverage) - 1, 200).astype(int))
@@ -140,41 +113,41 @@ def _probabilities(found: Predictions) -> list[str]:
         [f"{each.low:.1f} to {each.high:.1f}", str(each.pictures), _percent(each.confidence), _percent(each.accuracy)]
         for each in bins
     ]
-    return [
-        "<h2>Probabilities</h2>",
-        "<p>Left: share right by probability; the expected calibration error (ECE) is "
-        f"{calibration_error(found):.1f} points. Right: accuracy by coverage, if only the likeliest answers count.</p>",
+    explanation = (
+        "Left: share right by probability; the expected calibration error (ECE) is "
+        f"{calibration_error(found):.1f} points. Right: accuracy by coverage, if only the likeliest answers count."
+    )
+    content = [
         _plot([(each.confidence, each.accuracy) for each in bins], diagonal=True),
         _plot(list(zip(coverage[spread].tolist(), accuracy[spread].tolist()))),
         _table(["probability", "pictures", "mean probability", "right"], rows),
     ]
+    return section("Probabilities", explanation, "".join(content))
 
 
 def _plot(points: Sequence[tuple[float, float]], *, diagonal: bool = False) -> str:
     """Draw a line through points in the unit square."""
     drawn = " ".join(f"{x * PLOT_SIDE:.1f},{(1 - y) * PLOT_SIDE:.1f}" for x, y in points)
-    ideal = f'<path d="M0 {PLOT_SIDE}L{PLOT_SIDE} 0" stroke="#bbb"/>' if diagonal else ""
+    ideal = f'<path d="M0 {PLOT_SIDE}L{PLOT_SIDE} 0" stroke="var(--rule)"/>' if diagonal else ""
     return (
-        f'<svg width="{PLOT_SIDE}" height="{PLOT_SIDE}" role="img" style="border:1px solid #ddd">{ideal}'
-        f'<polyline points="{drawn}" fill="none" stroke="#06c" stroke-width="2"/></svg>'
+        f'<svg class="plot" viewBox="0 0 {PLOT_SIDE} {PLOT_SIDE}" role="img">{ideal}'
+        f'<polyline points="{drawn}" fill="none" stroke="var(--evaluation)" stroke-width="2"/></svg>'
     )
 
 
-def _pictures(found: Verification, rows: Sequence[tuple[str, str, str, str, str]]) -> list[str]:
-    heading = f"<h2>Wrong and flipped pictures</h2><p>{len(rows)}, the first {min(len(rows), SHOWN_PICTURES)}:</p>"
+def _pictures(found: Verification, rows: Sequence[tuple[str, str, str, str, str]]) -> str:
     chosen = rows[:SHOWN_PICTURES]
     images = _thumbnails(found, [name for name, *_ in chosen])
-    figures = []
+    shown_ones = []
     for name, label, before, now, what in chosen:
-        words = [f"<b>{what}</b>: {escape(now)}", f"labelled {escape(label)}" if label else ""]
-        words += [f"before {escape(before)}" if before else "", escape(shown(name))]
-        image = f'<img alt="" src="data:image/png;base64,{images[name]}">' if name in images else ""
-        figures.append(f"<figure>{image}<figcaption>{'<br>'.join(filter(None, words))}</figcaption></figure>")
-    return [heading, *figures]
+        words = [f"<span>{what}:</span> {escape(now)}", f"<span>label</span> {escape(label)}" if label else ""]
+        words += [f"<span>before</span> {escape(before)}" if before else "", f"<span>{escape(shown(name))}</span>"]
+        shown_ones.append(Figure(images.get(name), f"{label}, answered {now}", "<br>".join(filter(None, words))))
+    return section("Wrong and flipped pictures", f"{len(rows)}, the first {len(chosen)}:", figures(shown_ones))
 
 
-def _thumbnails(found: Verification, names: Sequence[str]) -> dict[str, str]:
-    """Return PNG files in base64 of the pictures as the network sees them; none of generated pictures."""
+def _thumbnails(found: Verification, names: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+    """Return the pictures as the network sees them, uint8 (H, W, 3), made smaller; none of generated pictures."""
     pictures = found.evidence.pictures
     if pictures is None:
         return {}
@@ -188,16 +161,16 @@ def _thumbnails(found: Verification, names: Sequence[str]) -> dict[str, str]:
     for name, picture in tracked("drawing pictures", zip(subset.names, prepared), len(index)):
         image = Image.fromarray(picture)
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        stream = io.BytesIO()
-        image.save(stream, "PNG")
-        images[name] = base64.b64encode(stream.getvalue()).decode()
+        images[name] = np.asarray(image)
     return images
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<th>{cell}</th>" for cell in head)]
-    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    first, *others = head
+    names = f"<th>{first}</th>" + "".join(f'<th class="number">{name}</th>' for name in others)
+    lines = [f'<th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<table class="list"><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _percent(share: float) -> str:

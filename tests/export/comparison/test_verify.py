@@ -22,10 +22,8 @@ from onnx import numpy_helper
 from taijitu_export.comparison import cli as verify_cli
 from taijitu_export.comparison.classes import (
     calibration_error,
-    confusion_matrix,
     coverage_and_accuracy,
     first_answers,
-    precision_and_recall,
     reliability,
 )
 from taijitu_export.comparison.divergence import divergence
@@ -42,6 +40,7 @@ from taijitu_runtime.datasets import (
     read_dataset,
 )
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.report.confusion import Confusion
 from tests.helpers import pretend_tensorrt
 from tests.helpers.changed_model import with_card
 from tests.helpers.decision import make_decision
@@ -445,6 +444,12 @@ def test_the_report_shows_labels_and_changed_pictures_and_lists_them(
     ] == ("red", "green", "red", "flipped")
 
 
+def test_pictures_without_an_answer_count_for_the_recall_of_their_label() -> None:
+    found = Confusion.of(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, -1, -1]), 2)
+    assert found.matrix.tolist() == [[2, 1], [0, 0]]
+    assert (found.recall.tolist(), found.precision.tolist()) == ([0.5, 0.0], [1.0, 0.0])
+
+
 def test_a_report_does_not_overwrite_the_list_that_is_judged_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -517,11 +522,6 @@ def test_the_reliability_of_answers_is_measured_by_bins() -> None:
     assert (reliability(nothing), math.isnan(calibration_error(nothing))) == ([], True)
     unknown = first_answers(np.vstack([logits, [[np.nan, np.inf]]]), np.append(targets, 0), temperature=0.5)
     assert (unknown.answers[-1], unknown.confidence[-1], unknown.right[-1]) == (-1, 0.0, False)
-    matrix = confusion_matrix(found.answers, targets, 2)
-    precision, recall = precision_and_recall(matrix, targets)
-    assert matrix.tolist() == [[8, 0], [2, 0]]
-    assert (precision[0], recall.tolist()) == (0.8, [1.0, 0.0])
-    assert np.isnan(precision[1])
     coverage, right = coverage_and_accuracy(found)
     assert (coverage[-1], right[-1]) == (1.0, 0.8)
 

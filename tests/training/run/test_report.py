@@ -17,7 +17,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from taijitu_runtime.errors import TaijituError
-from taijitu_training.figures.confusion import classes_html, confusion_matrix, matrix_html
+from taijitu_runtime.report.confusion import Confusion, classes_html, matrix_html
 from taijitu_training.figures.curves import curves_svg
 from taijitu_training.run.predictions import WORST, Mistake, PredictionLog, Predictions
 from taijitu_training.run.report import write_report
@@ -202,27 +202,27 @@ def test_the_matrix_is_readable_for_any_number_of_labels(tmp_path: Path, count: 
 def test_the_matrix_has_numbers_up_to_twenty_labels() -> None:
     def numbers(count: int) -> list[str]:
         found = answers(count)
-        matrix = confusion_matrix(found.targets, found.predicted, count)
-        return re.findall(r"<td[^>]*>(\d+)</td>", matrix_html(matrix, [""] * count))
+        confusion = Confusion.of(found.targets, found.predicted, count)
+        return re.findall(r"<td[^>]*>(\d+)</td>", matrix_html(confusion, [""] * count))
 
     assert sorted(numbers(20)) == ["1"] * 20 + ["2"] * 20
     assert numbers(21) == []
 
 
 def test_the_most_confused_pair_comes_first() -> None:
-    matrix = np.diag(np.full(40, 10))
-    matrix[7, 9], matrix[3, 4] = 5, 8
-    html = matrix_html(matrix, [f"label {index}" for index in range(40)])
+    right = np.arange(40).repeat(10)
+    targets, answered = np.concatenate([right, [7] * 5, [3] * 8]), np.concatenate([right, [9] * 5, [4] * 8])
+    html = matrix_html(Confusion.of(targets, answered, 40), [f"label {index}" for index in range(40)])
     pairs = re.findall(r'<th scope="row">label (\d+)</th><td class="words">label (\d+)</td><td>(\d+)</td>', html)
     assert pairs == [("3", "4", "8"), ("7", "9", "5")]
     assert "44.4&nbsp;%" in html
-    assert "No label was taken for another." in matrix_html(np.diag(np.full(40, 10)), [""] * 40)
+    assert "No label was taken for another." in matrix_html(Confusion.of(right, right, 40), [""] * 40)
 
 
 def test_recall_and_precision_by_hand() -> None:
     # 4 cats, of which 1 is answered dog; 1 dog, right; no owl at all, but one cat is answered owl.
-    matrix = confusion_matrix(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 2, 1]), 4)
-    html = classes_html(matrix, ["cat", "dog", "owl", "yak"])
+    confusion = Confusion.of(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 2, 1]), 4)
+    html = classes_html(confusion, ["cat", "dog", "owl", "yak"])
     table = re.findall(r"<th scope=\"row\">(\w+)</th><td>(\d+)</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", html)
     assert table == [
         ("cat", "4", "50.0&nbsp;%", "100.0&nbsp;%"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -9,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.console import shown
+from taijitu_runtime.report.confusion import Confusion
 
 MOST_SHOWN = 12
 
 
 def recalls(targets: NDArray[np.int64], predicted: NDArray[np.int64], labels: Sequence[str]) -> dict[str, float]:
     """Return percent by label, for labels that have pictures; both arrays int64 (N,), indices of `labels`."""
-    counts = np.bincount(targets, minlength=len(labels))
-    right = np.bincount(targets[targets == predicted], minlength=len(labels))
-    return {label: 100.0 * float(right[i] / counts[i]) for i, label in enumerate(labels) if counts[i]}
+    found = Confusion.of(targets, predicted, len(labels)).recall
+    return {label: 100.0 * float(share) for label, share in zip(labels, found, strict=True) if not math.isnan(share)}
 
 
 def macro(found: Mapping[str, float]) -> float:

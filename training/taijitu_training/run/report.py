@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.report.confusion import Confusion, confusion_sections
+from taijitu_runtime.report.page import Figure, figures, page, section, shortened
 from taijitu_training.checkpoint import today
-from taijitu_training.figures.confusion import NAMES_UP_TO, classes_html, confusion_matrix, matrix_html
 from taijitu_training.figures.curves import curves_svg
-from taijitu_training.figures.page import page, picture, section, shortened
 from taijitu_training.run.predictions import Mistake, Predictions
 
 
@@ -22,14 +22,13 @@ def write_report(
     `history` are the rows of metrics.jsonl, at least one; `labels` the K names that `predictions` counts from 0.
     WriteError if the file cannot be written.
     """
-    matrix = confusion_matrix(predictions.targets, predictions.predicted, len(labels))
-    right, count = int(matrix.trace()), len(predictions.targets)
+    confusion = Confusion.of(predictions.targets, predictions.predicted, len(labels))
+    right, count = int(confusion.matrix.trace()), len(predictions.targets)
     body = [
         f"<h1>{escape(title)}</h1>",
         _facts(history, right, count),
         section("Training", _CURVES, f'<div class="panels">{"".join(curves_svg(history))}</div>'),
-        section("Confusion", _MATRIX_IMAGE if len(labels) > NAMES_UP_TO else _MATRIX, matrix_html(matrix, labels)),
-        section("Labels", _LABELS, classes_html(matrix, labels)),
+        *confusion_sections(confusion, labels),
         _mistakes(predictions.worst, labels, count - right),
     ]
     path = folder / "report.html"
@@ -41,17 +40,6 @@ _CURVES = (
     'Means over each epoch.<span class="key" style="background: var(--training)"></span>training, in the pictures as '
     'they were augmented<span class="key" style="background: var(--evaluation)"></span>evaluation. '
     "The ring is the best epoch. The learning rate is that after the epoch's last step."
-)
-_SHADES = "Blue is right, orange is wrong; the root of a cell's share of its row is its strength."
-_MATRIX = f"Evaluation pictures by true label (rows) and answer (columns). {_SHADES}"
-_MATRIX_IMAGE = (
-    f"Evaluation pictures by true label (rows, from the top) and answer (columns, from the left), both in the order of "
-    f"the labels' numbers. {_SHADES} In the table are the pairs with the most pictures."
-)
-_LABELS = (
-    "Recall: the share of the label's pictures that are answered with it. Precision: the share of the answers with the "
-    "label that are right. Mistaken for: the most frequent wrong answers, with their shares of the label's pictures. "
-    "The lowest recall comes first; - if there is nothing to divide by."
 )
 
 
@@ -77,21 +65,13 @@ def _mistakes(worst: Sequence[Mistake], labels: Sequence[str], count: int) -> st
         f"The {len(worst)} of {count:,} wrong answers with the largest loss, the largest first: the label, the answer "
         "and its probability. A picture is shown as the network's input."
     )
-    width = max(_shown_width(mistake) for mistake in worst)
-    shown = "\n".join(_mistake(mistake, labels) for mistake in worst)
-    return section("Worst mistakes", explanation, f'<div class="mistakes" style="--width: {width}px">{shown}</div>')
+    return section("Worst mistakes", explanation, figures([_mistake(mistake, labels) for mistake in worst]))
 
 
-def _shown_width(mistake: Mistake) -> int:
-    """Return CSS pixels: the largest whole multiple of the picture's own width that keeps it within 160."""
-    height, width = (int(length) for length in mistake.pixels.shape[:2])
-    return width * max(1, 160 // max(height, width))
-
-
-def _mistake(mistake: Mistake, labels: Sequence[str]) -> str:
+def _mistake(mistake: Mistake, labels: Sequence[str]) -> Figure:
     target, answer = labels[mistake.target], labels[mistake.predicted]
-    image = picture(mistake.pixels, _shown_width(mistake), f"{target}, answered {answer}")
-    return (
-        f"<figure>{image}<figcaption><span>true</span> {shortened(target, 40)}<br>"
-        f"<span>answer</span> {shortened(answer, 40)}, {100 * mistake.probability:.1f}&nbsp;%</figcaption></figure>"
+    caption = (
+        f"<span>true</span> {shortened(target, 40)}<br>"
+        f"<span>answer</span> {shortened(answer, 40)}, {100 * mistake.probability:.1f}&nbsp;%"
     )
+    return Figure(mistake.pixels, f"{target}, answered {answer}", caption)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+VISIBLE_SIDE = 160
+"""CSS pixels that a small picture is enlarged to, as far as a whole multiple of its size allows."""
 
 # --right and --wrong shade cells under text, so they are pale on white and deep on black.
 _STYLE = """
@@ -50,8 +55,10 @@ th { font-weight: 600; text-align: left; white-space: nowrap; }
 .matrix td.wrong { background: rgb(var(--wrong) / var(--shade)); }
 img { image-rendering: pixelated; display: block; max-width: 100%; }
 img.matrix { border: 1px solid var(--rule); }
-.mistakes { display: grid; gap: 1.25rem 1rem;
+.figures { display: grid; gap: 1.25rem 1rem;
   grid-template-columns: repeat(auto-fill, minmax(max(var(--width), 9rem), 1fr)); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.plot { display: inline-block; width: 17.5rem; border: 1px solid var(--rule); margin: 0 1rem .5rem 0; }
 figure { margin: 0; }
 figcaption { font-size: .85rem; line-height: 1.35; margin-top: .35rem; overflow-wrap: anywhere; }
 figcaption span { color: var(--muted); }
@@ -77,6 +84,30 @@ def shortened(label: str, length: int) -> str:
     if len(label) <= length:
         return escape(label)
     return f'<span title="{escape(label)}">{escape(label[: length - 1])}…</span>'
+
+
+class Figure(NamedTuple):
+    """A picture, uint8 (H, W, 3), or None, its description, as text, and the caption, as HTML."""
+
+    pixels: NDArray[np.uint8] | None
+    description: str
+    caption: str
+
+
+def figures(shown: Sequence[Figure]) -> str:
+    """Return a grid of pictures with captions."""
+    width = max((_visible_width(figure.pixels) for figure in shown if figure.pixels is not None), default=0)
+    return f'<div class="figures" style="--width: {width}px">{"".join(map(_figure, shown))}</div>'
+
+
+def _figure(one: Figure) -> str:
+    image = "" if one.pixels is None else picture(one.pixels, _visible_width(one.pixels), one.description)
+    return f"<figure>{image}<figcaption>{one.caption}</figcaption></figure>\n"
+
+
+def _visible_width(pixels: NDArray[np.uint8]) -> int:
+    height, width = (int(length) for length in pixels.shape[:2])
+    return width * max(1, VISIBLE_SIDE // max(height, width))
 
 
 def picture(pixels: NDArray[np.uint8], width: int, description: str, style: str = "") -> str:

@@ -1,0 +1,1 @@
+"""Reports: the frame of a self-contained HTML page, and which labels a classifier confuses."""
