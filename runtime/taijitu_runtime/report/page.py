@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 VISIBLE_SIDE = 160
 """CSS pixels that a small picture is enlarged to, as far as a whole multiple of its size allows."""
@@ -112,6 +111,8 @@ def _visible_width(pixels: NDArray[np.uint8]) -> int:
 
 def picture(pixels: NDArray[np.uint8], width: int, description: str, style: str = "") -> str:
     """Return an <img> of `pixels`, uint8 (H, W, 3) or (H, W, 4), `width` CSS pixels wide, every pixel a square."""
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
     content = base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -40,7 +40,6 @@ from taijitu_runtime.datasets import (
     read_dataset,
 )
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.report.confusion import Confusion
 from tests.helpers import pretend_tensorrt
 from tests.helpers.changed_model import with_card
 from tests.helpers.decision import make_decision
@@ -442,12 +441,6 @@ def test_the_report_shows_labels_and_changed_pictures_and_lists_them(
     assert {row["picture"]: (row["label"], row["reference"], row["candidate"], row["what"]) for row in rows}[
         "test/red/<script>.png"
     ] == ("red", "green", "red", "flipped")
-
-
-def test_pictures_without_an_answer_count_for_the_recall_of_their_label() -> None:
-    found = Confusion.of(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, -1, -1]), 2)
-    assert found.matrix.tolist() == [[2, 1], [0, 0]]
-    assert (found.recall.tolist(), found.precision.tolist()) == ([0.5, 0.0], [1.0, 0.0])
 
 
 def test_a_report_does_not_overwrite_the_list_that_is_judged_on(
