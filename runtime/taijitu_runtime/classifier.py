@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Prediction, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
-from taijitu_runtime.backends.bulk import RUNS, chunked, mapped
+from taijitu_runtime.backends.bulk import RUNS, UntilError, chunked, mapped
 from taijitu_runtime.backends.contract import padded, rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
@@ -188,12 +188,13 @@ class Classifier:
         """Yield, for each of any number of pictures in order, its prediction, or the error if it cannot be decoded.
 
         Pictures are taken from the iterable as they are needed, decoded and answered on all cores; memory does not grow
-        with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
+        with their number. An error of the iterable is raised behind the answers to what it gave before. `top`, `limits`
+        and `threshold` as for `predict`, and its other errors.
         """
         if isinstance(pictures, (str, bytes)) or not isinstance(pictures, Iterable):  # each letter would be a path
             raise InputError(f"got {describe(pictures)}, expected several pictures; call predict for one")
         top, rule = self.answer_count(top), self.decision_rule(threshold)
-        remaining = iter(pictures)
+        remaining = UntilError(pictures)
         ahead = list(itertools.islice(remaining, RUNS * self.batch_size * self._workers))
         chunks = chunked(itertools.chain(ahead, remaining), self._task_size(len(ahead)))
         alongside = len(ahead) > self.batch_size
@@ -204,7 +205,8 @@ class Classifier:
             found = iter(self._predict(images, top, rule, alongside=alongside) if images else [])
             return [image if isinstance(image, PictureError) else next(found) for image in prepared]
 
-        return itertools.chain.from_iterable(mapped(answer, chunks, self._workers))
+        answers = itertools.chain.from_iterable(mapped(answer, chunks, self._workers))
+        return itertools.chain(answers, remaining.error())
 
     def explain(
         self, picture: Picture, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None

@@ -11,7 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,6 +36,34 @@ def batch_for_cache(image_bytes: int | None, cache_bytes: int) -> int:
     if not image_bytes:
         return USUAL_BATCH
     return max(1, min(MOST_IMAGES, int(CACHE_SHARE * cache_bytes) // image_bytes))
+
+
+class UntilError(Generic[Item]):
+    """Iterates over `items`; where they raise an error it ends, and `error` raises it behind the results so far."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        if self._error is not None:
+            raise StopIteration
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._error = error
+            raise StopIteration from None
+
+    def error(self) -> Iterator[Any]:
+        """Yield nothing; raise the error, if there was one."""
+        if self._error is not None:
+            raise self._error
+        yield from ()
 
 
 def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from taijitu_runtime.backends.bulk import WINDOW, batch_for_cache, chunked, mapped
 from taijitu_runtime.backends.ort.backend import OrtBackend
@@ -50,6 +51,19 @@ def test_an_error_is_raised_in_its_place_and_ends_the_work(workers: int) -> None
         results.extend(mapped(work, iter(range(1000)), workers))
     assert results == [0, 1, 2, 3]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("bulk")]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 100])
+def test_an_error_of_the_iterable_comes_behind_the_answers_to_what_it_gave(count: int, tmp_path: Path) -> None:
+    def unplugged() -> Iterator[NDArray[np.uint8]]:
+        yield from np.zeros((count, 8, 8, 3), np.uint8)
+        raise ConnectionError("the camera is gone")
+
+    answers: list[object] = []
+    model = Classifier.from_file(make_tiny_onnx(tmp_path / "tiny.onnx"), threads=2)
+    with model as classifier, pytest.raises(ConnectionError):
+        answers.extend(classifier.predict_each(unplugged()))
+    assert len(answers) == count
 
 
 def test_chunks_hold_every_item() -> None:
