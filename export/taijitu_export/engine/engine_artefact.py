@@ -21,7 +21,7 @@ from taijitu_export.passport import card_for_precision, with_own_answers
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import Backend, open_backend
 from taijitu_runtime.backends.contract import rows_from_pixels
-from taijitu_runtime.card import PRECISIONS
+from taijitu_runtime.card import PRECISIONS, ModelCard, Precision
 from taijitu_runtime.engine_card import (
     Build,
     BuiltFor,
@@ -102,7 +102,7 @@ def engine_card(request: Request, graph: Graph, target: Target, built: Built) ->
     # particular.
     own = (gpu.compute_capability,) if gpu is not None and not library.is_rtx else ()
     return EngineCard(
-        card=None if graph.card is None else card_for_precision(graph.card, options.precision),
+        card=None if graph.card is None else engine_contract(graph.card, options.precision),
         library=LibraryName(library.module, library.version),
         built_for=BuiltFor(
             platform=platform_here(),
@@ -125,6 +125,18 @@ def engine_card(request: Request, graph: Graph, target: Target, built: Built) ->
         arguments=(f"--backend={library.backend}", *request.arguments),
         built=Build(now.isoformat(timespec="seconds"), round(built.seconds, 3)),
     )
+
+
+def engine_contract(card: ModelCard, precision: str) -> ModelCard:
+    """Return the contract of an engine in `precision`, made from a graph with `card`.
+
+    TensorRT 8.6, and later ones for a DLA core, make float16 layers of a float32 graph themselves: it is then the
+    engine that is in float16, with the allowances of that.
+    """
+    card = card_for_precision(card, precision)
+    if card.precision.name == precision:
+        return card
+    return dataclasses.replace(card, precision=Precision(name=precision))
 
 
 def with_answers(output: Path, plan: bytes, card: EngineCard) -> EngineCard:

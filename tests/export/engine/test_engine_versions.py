@@ -17,6 +17,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from taijitu_export.comparison.allowances import MOST_ALLOWED_ERROR, PROOF_OWN_ALLOWANCE
+from taijitu_export.engine.engine_artefact import engine_contract
 from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.graph_for_parser import graph_for_parser
@@ -24,7 +26,9 @@ from taijitu_export.engine.library import Library
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.target import Target, check_options
 from taijitu_export.engine.versions import DIFFERENCES, OLDEST, Difference
+from taijitu_export.passport import with_own_answers
 from taijitu_runtime import native
+from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.card import ModelCard, Precision
 from taijitu_runtime.errors import DeviceError, UsageError
 from tests.helpers.tiny_model import card_dict
@@ -175,6 +179,17 @@ def test_a_foreign_graph_is_in_float16_wherever_its_constants_and_functions_are(
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     x = np.array([[1, -2, 3, 4]] * 2, np.float32)
     np.testing.assert_allclose(session.run(None, {"x": x})[0], np.maximum(x, 0))
+
+
+def test_an_engine_that_tensorrt_made_float16_is_allowed_what_float16_needs(shipped_onnx: Path) -> None:
+    with OrtBackend(shipped_onnx) as backend:  # instead of the engine, which no GPU runs here
+        contract = engine_contract(backend.card, "fp16")
+        proof = with_own_answers(contract, backend).proof
+    assert contract.precision.name == "fp16"
+    assert proof is not None
+    assert proof.own is not None
+    assert proof.own.allowed == PROOF_OWN_ALLOWANCE["fp16"]
+    assert proof.allowed_on_gpu >= MOST_ALLOWED_ERROR["fp16"]
 
 
 @pytest.mark.parametrize(("version", "takes"), [("8.6.2", False), ("10.3.0", True)])
