@@ -263,7 +263,7 @@ def _with_other(labels: Labels, trained_on: TrainedOn | None, other: str | None 
     """Return the labels, and behind them that of pictures that show none of them, if there is such a label."""
     if other is None and trained_on is not None:
         other = trained_on.other
-    return tuple(labels) if other is None or other in labels else (*labels, other)
+    return tuple(labels) if other is None or other in labels else (*labels, composed(other))
 
 
 def _divided(whole: PictureSet, labels: Labels) -> tuple[PictureSet, PictureSet]:
