@@ -267,9 +267,10 @@ class Classifier:
     def predictions(
         self, logits: NDArray[np.float32], top: int | None = None, *, threshold: float | None = None
     ) -> list[Prediction]:
-        """Return the predictions for float32 logits (N, K), `top` answers each, as in `predict`.
+        """Return the predictions for logits (N, K), `top` answers each, as in `predict`.
 
-        InputError for anything else than such an array; the other errors as for `predict` and `scores`.
+        Logits of another dtype than float32, real numbers, are converted to it. InputError for anything else than such
+        an array; the other errors as for `predict` and `scores`.
         """
         return self._predictions(logits, self.answer_count(top), self.decision_rule(threshold))
 
@@ -290,6 +291,7 @@ class Classifier:
 
     def _predictions(self, logits: NDArray[np.float32], top: int, rule: DecisionRule) -> list[Prediction]:
         check_logits(logits, self.labels)
+        logits = logits.astype(np.float32, copy=False)
         scores = self.scores(logits)
         found = zip(scores.answers(self.labels, top), logits, scores.certainties(rule), strict=True)
         return [Prediction(tuple(answers), row.copy(), certainty) for answers, row, certainty in found]

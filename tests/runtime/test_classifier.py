@@ -94,6 +94,15 @@ def test_prepare_logits_and_predictions_are_predict_in_three_steps(tiny_onnx: Pa
         assert classifier.predictions(logits, 2) == classifier.predict(paths, top=2)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.float16, np.float64])
+def test_logits_of_any_real_dtype_are_float32_logits(tiny_onnx: Path, dtype: type[np.generic]) -> None:
+    rows = np.array([[0, 5, 3], [120, 0, 127]]) if dtype == np.uint8 else np.array([[-128, 127, 3], [0, 5, 2]])
+    with Classifier.from_file(tiny_onnx) as classifier:
+        found, expected = (classifier.predictions(rows.astype(each)) for each in (dtype, np.float32))
+    assert found == expected
+    assert {prediction.logits.dtype for prediction in found} == {np.dtype(np.float32)}
+
+
 def test_card_and_labels_are_the_models(tiny_onnx: Path) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
         assert classifier.labels == ("red", "green", "blue")

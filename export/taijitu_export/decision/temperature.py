@@ -24,7 +24,8 @@ def log_loss(logits: NDArray[np.float32], targets: NDArray[np.int64], temperatur
 def best_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
     """Return the temperature with the least log loss, from 0.05 to 20, to four digits.
 
-    A golden-section search in the logarithm: the loss is convex in 1 / temperature, so it has one minimum.
+    A golden-section search in the logarithm: the loss is convex in 1 / temperature, so it has one minimum. Where every
+    answer is right, that is at the lowest temperature, near which the loss is 0 in float64: equals go there.
     """
 
     def loss(logarithm: float) -> float:
@@ -34,7 +35,7 @@ def best_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) ->
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     at_left, at_right = loss(left), loss(right)
     for _ in range(STEPS):
-        if at_left < at_right:
+        if at_left <= at_right:
             high, right, at_right = right, left, at_left
             left = high - GOLDEN * (high - low)
             at_left = loss(left)

@@ -67,8 +67,8 @@ class HeldOut:
         return cls(share, seed, {label: cut for label, cut in cuts.items() if cut is not None})
 
     def mask(self, prints: Sequence[str], targets: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.bool_]:
-        """Return which pictures were held out, bool (N,): none with a label that the training did not have."""
-        cuts = np.array([self.cuts.get(label, 0.0) for label in labels])
+        """Return which pictures were held out, bool (N,): all with a label that the training did not have."""
+        cuts = np.array([self.cuts.get(label, 1.0) for label in labels])
         ranks = np.array([_rank(fingerprint, self.seed) for fingerprint in prints])
         below: NDArray[np.bool_] = ranks < cuts[targets]
         return below

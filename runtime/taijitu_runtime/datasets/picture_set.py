@@ -178,7 +178,8 @@ def evaluation_and_other_pictures(
 ) -> tuple[PictureSet, PictureSet]:
     """Return the pictures of `evaluation_pictures`, and those with the label `other`, which show none of the labels.
 
-    `other`: None for the label that the model was trained not to be sure of. The second set may be empty.
+    `other`: None for the label that the model was trained not to be sure of, whose pictures are never in the first set.
+    The second set may be empty.
     """
     known = _with_other(labels, trained_on, other)
     return _divided(_judging(_found(source, known), known, trained_on), labels)
@@ -260,24 +261,27 @@ def _parted(whole: PictureSet, held: Sequence[bool], trained_on: TrainedOn) -> t
 
 
 def _with_other(labels: Labels, trained_on: TrainedOn | None, other: str | None = None) -> tuple[str, ...]:
-    """Return the labels, and behind them that of pictures that show none of them, if there is such a label."""
-    if other is None and trained_on is not None:
-        other = trained_on.other
-    return tuple(labels) if other is None or other in labels else (*labels, other)
+    """Return the labels, and behind them those of pictures that show none of them: training's, and then `other`."""
+    of_training = None if trained_on is None else trained_on.other
+    more = (composed(each) for each in (of_training, other) if each is not None and each not in labels)
+    return (*labels, *dict.fromkeys(more))
 
 
 def _divided(whole: PictureSet, labels: Labels) -> tuple[PictureSet, PictureSet]:
-    """Return the pictures of `labels`, the first ones of the set's, and those of the last one, which it may have."""
+    """Return the pictures of `labels`, the first ones of the set's, and those of the last one behind them, if any."""
     if whole.targets is None or len(whole.labels) == len(labels):
         return whole, whole.subset(np.zeros(0, np.int64))
-    other, is_other = whole.labels[-1], whole.targets == len(labels)
-    own, others = whole.subset(np.flatnonzero(~is_other)), whole.subset(np.flatnonzero(is_other))
+    other, is_own, is_other = whole.labels[-1], whole.targets < len(labels), whole.targets == len(whole.labels) - 1
+    own, others = whole.subset(np.flatnonzero(is_own)), whole.subset(np.flatnonzero(is_other))
+    counts = label_counts(whole.targets, whole.labels)
+    more = {label: count for label in whole.labels[len(labels) :] if (count := counts[label])}
     if not len(own):
-        raise DataError(f"{whole.source}: got pictures of {other!r} alone, expected some of the labels; add them")
+        alone = listed(map(repr, more))
+        raise DataError(f"{whole.source}: got pictures of {alone} alone, expected some of the labels; add them")
     left_out = LeftOut()
     left_out.add(whole.left_out)
-    if len(others):
-        left_out.count(f"pictures of {other!r}, none of the labels", len(others))
+    for label, count in more.items():
+        left_out.count(f"pictures of {label!r}, none of the labels", count)
     own = dataclasses.replace(own, labels=tuple(labels), left_out=left_out)
     return own, dataclasses.replace(others, targets=None, part=f"those of {other}", left_out=LeftOut())
 

@@ -12,7 +12,7 @@ from taijitu_runtime.backends.contract import padded
 from taijitu_runtime.backends.ort.backend import open_model
 from taijitu_runtime.errors import ArtefactError, ExplanationError, describe, one_line
 from taijitu_runtime.explain.head import DO, EXPECTED, head_of
-from taijitu_runtime.explain.maps_graph import MAPS, maps_graph
+from taijitu_runtime.explain.maps_graph import MAPS, MEANS, maps_graph
 
 ALLOWED_ERROR = 0.1
 """Between the mean of a map and its logit, as a share of the logits' range.
@@ -22,7 +22,7 @@ Rounding in float32 makes it 1e-6, that of int8 some hundredths; a graph that wa
 
 
 def maps_added_to(backend: Backend) -> bytes:
-    """Return what gives the model's file one more output, by `maps_graph`.
+    """Return what gives the model's file two more outputs, by `maps_graph`.
 
     Raises:
         ExplanationError: The model is an engine, or its network has no class-activation maps.
@@ -58,12 +58,16 @@ class ClassMaps:
             rows: N images as `backend.input` says.
 
         Returns:
-            Logits, float32 (N, K), and maps, float32 (N, K, h, w). The mean of a map is the logit of its label, as far
-            as the file's precision rounds nothing; a place counts for as much as it is above that mean.
+            The output `logits`, float32 (N, K), and maps, float32 (N, K, h, w). The mean of a map is the logit of its
+            label, also where the output has probabilities, as far as the file's precision rounds nothing; a place
+            counts for as much as it is above that mean.
         """
+        return self._run(rows, "logits")
+
+    def _run(self, rows: NDArray[Any], output: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         images = padded(rows, self._input.min_batch)
         try:
-            logits, places = self._session.run(["logits", MAPS], {"images": images})
+            logits, places = self._session.run([output, MAPS], {"images": images})
         except Exception as error:
             text = one_line(error)
             raise ArtefactError(f"{self._path}: ONNX Runtime failed on {describe(images)}: {text}") from error
@@ -72,7 +76,7 @@ class ClassMaps:
     def _check(self) -> None:
         batch = max(2, self._input.min_batch) if self._input.max_batch != 1 else 1
         random = np.random.default_rng(0).integers(0, 256, self._input.shape(batch))
-        logits, maps = self(random.astype(self._input.dtype))
+        logits, maps = self._run(random.astype(self._input.dtype), MEANS)
         error, allowed = np.abs(maps.mean(axis=(2, 3)) - logits).max(), ALLOWED_ERROR * np.ptp(logits)
         if not error <= allowed:
             raise ExplanationError(

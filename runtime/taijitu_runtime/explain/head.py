@@ -68,11 +68,16 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """`features`: the name of the tensor that is averaged, in `layout`; `layers`: what comes after, in order."""
+    """The end of a classifier by the names of its tensors.
+
+    `features`: what is averaged, in `layout`. `layers`: what comes after, in order. `logits`: what they give, which is
+    the output `logits`, or becomes the probabilities in it.
+    """
 
     features: str
     layout: Layout
     layers: tuple[Layer, ...]
+    logits: str
 
 
 def head_of(model: bytes) -> Head:
@@ -116,13 +121,15 @@ class _Reader:
 
     def head(self) -> Head:
         layers: list[Layer] = []
-        value = self._carried("logits")
+        logits = "logits"
+        value = self._carried(logits)
         if self._operator(value) in PROBABILITIES:
-            value = self._carried(self._nodes[value].inputs[0])
+            logits = self._nodes[value].inputs[0]
+            value = self._carried(logits)
         while (pool := self._pool(value)) is None:
             layer, value = self._layer(value)
             layers.insert(0, layer)
-        return Head(*pool, tuple(layers))
+        return Head(*pool, tuple(layers), logits)
 
     def _add(self, fields: list[Field]) -> None:
         attributes = {

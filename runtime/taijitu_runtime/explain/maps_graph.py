@@ -13,12 +13,15 @@ from taijitu_runtime.onnx_graph.onnx_fields import MODEL_GRAPH
 MAPS = "taijitu_class_maps"
 """The name of the output, float32 (h, w, N, K)."""
 
+MEANS = "taijitu_class_map_means"
+"""The name of the output that the maps add up to, float32 (N, K): the logits, also where `logits` has probabilities."""
+
 PLACES_FIRST = {"NCHW": (2, 3, 0, 1), "NHWC": (1, 2, 0, 3)}
 TINY = 1e-30  # added to a divisor that may be 0, and lost in any other
 
 
 def maps_graph(head: Head) -> bytes:
-    """Return what, behind the bytes of the file that `head` was found in, gives it the output MAPS.
+    """Return what, behind the bytes of the file that `head` was found in, gives it the outputs MAPS and MEANS.
 
     Each place of the last feature maps goes through the linear layers alone. An activation between two of them keeps
     the factor that it has for the picture as a whole, activation(z) / z: so the mean of a map over all places is the
@@ -39,4 +42,6 @@ def maps_graph(head: Head) -> bytes:
         if layer.activated != layer.result:
             before, after = (graph.add("Flatten", graph.float32(name)) for name in (layer.result, layer.activated))
             value = graph.add("Mul", value, graph.add("Div", after, graph.add("Add", before, tiny)))
-    return protobuf.write([protobuf.message(MODEL_GRAPH, graph.finish(value))])
+    means = NewNodes(MEANS)
+    fields = [*graph.finish(value), *means.finish(means.add("Flatten", means.float32(head.logits)))]
+    return protobuf.write([protobuf.message(MODEL_GRAPH, fields)])

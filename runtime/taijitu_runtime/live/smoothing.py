@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer, Scores, likeliest_first
+from taijitu_runtime.answers import Answer, Scores
 from taijitu_runtime.decision.rule import Certainty, DecisionRule
 
 
@@ -48,7 +48,7 @@ class SmoothedAnswers:
         average = self._probabilities.add(scores.probabilities[0], time_s)
         energies = self._rule.energies(scores.logits)
         energy = None if energies is None else self._energy.add(energies, time_s)
-        order = likeliest_first(average)
+        order = np.lexsort((-scores.logits[0], -average))  # as in `Scores`, also where probabilities round to the same
         labels = self._rule.labels
         answers = tuple(Answer(labels[index], index, float(average[index])) for index in order[:top].tolist())
         return answers, self._rule.certainties(average[None], order[None], energy)[0]

@@ -20,7 +20,7 @@ from taijitu_export.decision.choosing import decision_of as choose
 from taijitu_export.decision.choosing import halves
 from taijitu_export.decision.cli import main
 from taijitu_export.decision.conformal import set_probability
-from taijitu_export.decision.temperature import best_temperature
+from taijitu_export.decision.temperature import LOWEST, best_temperature
 from taijitu_export.decision.threshold import ThresholdRequest, coverage_row
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.errors import ExportError
@@ -201,6 +201,18 @@ def test_a_temperature_at_the_end_of_its_range_is_a_warning(
     assert "warning: temperature 20" in printed
     known = next(line for line in printed.splitlines() if line.startswith("known from"))
     assert "right" not in known, "no answer is known, so none is right or wrong"
+
+
+def test_a_network_that_is_always_right_is_told_of_the_lowest_temperature(tmp_path: Path) -> None:
+    sure = make_tiny_onnx(tmp_path / "sure.onnx", scale=100)
+    for label, colour in zip(COLOURS, np.eye(3, dtype=np.uint8)):
+        (tmp_path / "right" / label).mkdir(parents=True)
+        for number in range(40):
+            pixels = 100 + (60 + number) * colour
+            Image.new("RGB", (8, 8), tuple(pixels.tolist())).save(tmp_path / "right" / label / f"{number}.png")
+    found = calibrate_file(sure, tmp_path / "right", tmp_path / "out.onnx", threshold=ThresholdRequest())
+    assert found.decision.temperature == LOWEST
+    assert any(line.startswith(f"warning: temperature {LOWEST:g}") for line in found.remarks)
 
 
 def test_labels_without_a_picture_are_named(model: Path, data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from taijitu_runtime.datasets import (
     TrainedOn,
     calibration_and_judging,
     dataset_sha256,
+    evaluation_and_other_pictures,
     evaluation_pictures,
     fingerprints,
     read_dataset,
@@ -38,14 +40,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def trained(folder: Path) -> TrainedOn:
+def trained(folder: Path, other: str | None = None) -> TrainedOn:
     """Return the record of a training on `folder`, read from its card."""
-    split = read_dataset(folder).splits[""]
+    found = read_dataset(folder)
+    split = found.splits[""]
     assert split.targets is not None
     prints = fingerprints(split.contents)
-    held_out = HeldOut.draw(prints, split.targets, LABELS, 0.2, seed=1)
-    held = held_out.mask(prints, split.targets, LABELS)
-    card = TrainedOn.of([fingerprint for fingerprint, out in zip(prints, held, strict=True) if not out], held_out)
+    held_out = HeldOut.draw(prints, split.targets, found.labels, 0.2, seed=1)
+    held = held_out.mask(prints, split.targets, found.labels)
+    card = TrainedOn.of([one for one, out in zip(prints, held, strict=True) if not out], held_out, other)
     again = TrainedOn.from_card(json.loads(json.dumps(card.to_card())))
     assert again == card
     return again
@@ -116,6 +119,20 @@ def test_calibration_takes_what_was_trained_on_and_judging_what_was_not(folder: 
     calibrating, judging = calibration_and_judging(folder, LABELS, 100, card)
     assert (len(calibrating), len(judging)) == (40, 10)
     assert judging.names == evaluation_pictures(folder, LABELS, card).names
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_pictures_of_none_of_the_labels_that_came_after_the_training_are_all_there(folder: Path, form: str) -> None:
+    card = trained(folder)
+    (folder / "übrig").mkdir()
+    for i in range(6):
+        Image.new("RGB", (8, 8), (i, 9, 9)).save(folder / "übrig" / f"{i}.png")
+    other = unicodedata.normalize(form, "übrig")  # NFD: as macOS types it
+    judged, others = evaluation_and_other_pictures(folder, LABELS, card, other)
+    assert (len(judged), len(others)) == (10, 6)
+    assert not judged.cautions
+    of_training = evaluation_and_other_pictures(folder, LABELS, trained(folder, other="übrig"), other)
+    assert tuple(map(len, of_training)) == (10, 1), "those that were held out, where it had them"
 
 
 def test_other_pictures_all_judge_and_those_trained_on_have_a_warning(folder: Path, tmp_path: Path) -> None:

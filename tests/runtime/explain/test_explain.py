@@ -110,6 +110,28 @@ def test_heads_of_many_forms_add_up_to_the_logits(tmp_path: Path, head: str) -> 
     np.testing.assert_allclose(maps.mean(axis=(2, 3)), logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("ending", ["Sigmoid", "Softmax", "LogSoftmax"])
+def test_maps_of_a_file_that_gives_probabilities_add_up_to_the_logits_before_them(tmp_path: Path, ending: str) -> None:
+    graph = f"""
+    <ir_version: 8, opset_import: ["" : 17]>
+    heads (float[N, 3, 8, 8] images) => (float[N, 3] logits) {{
+        pooled = GlobalAveragePool(images)
+        flat = Flatten(pooled)
+        made = {ending}(flat)
+        logits = Identity(made)
+    }}"""
+    model = onnx.parser.parse_model(graph)
+    output = "logits" if ending == "LogSoftmax" else "probabilities"
+    onnx.helper.set_model_props(model, ModelCard.from_dict(card_dict(output=output)).to_metadata())
+    onnx.save(model, tmp_path / "model.onnx")
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    with Classifier.from_file(tmp_path / "model.onnx") as classifier:
+        explanation, predicted = classifier.explain(picture), classifier.predict(picture)
+    assert explanation.prediction == predicted
+    order = [answer.index for answer in predicted.answers]
+    np.testing.assert_allclose(explanation.maps, ((picture / 255 - MEAN) / STD).transpose(2, 0, 1)[order], atol=1e-5)
+
+
 def test_a_heat_map_colours_what_speaks_for_the_label_and_darkens_what_is_not_seen(tiny_onnx: Path, half: Path) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
         explanation = classifier.explain(half)

@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from taijitu_runtime.answers import Answer
+from taijitu_runtime.answers import Answer, scores_from_logits
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_runtime.errors import SourceError, UsageError
 from taijitu_runtime.live import Frame, Reader, Region, Result, View, Watcher, watch
 from taijitu_runtime.live.overlay import draw
-from taijitu_runtime.live.smoothing import Smoother
+from taijitu_runtime.live.smoothing import SmoothedAnswers, Smoother
 from taijitu_runtime.live.summary import Percentiles, Rate
 from taijitu_runtime.live.watch import image_from_bgr
 
@@ -100,6 +101,16 @@ def test_smoothing_worked_out_by_hand() -> None:
     off = Smoother(0.0)
     off.add(first, 0.0)
     np.testing.assert_array_equal(off.add(second, 0.0), second)
+
+
+@pytest.mark.parametrize("smoothing_s", [0.0, 2.0])
+def test_probabilities_that_round_to_the_same_have_the_order_of_the_logits(smoothing_s: float) -> None:
+    labels = ("ant", "bee", "cat", "dog")
+    scores = scores_from_logits(np.array([[-200, -199, 0, -198]], np.float32))
+    smoothed = SmoothedAnswers(DecisionRule(labels, None), smoothing_s)
+    for time_s in (0.0, 1.0):
+        answers, _ = smoothed.add(scores, time_s, 4)
+        assert [answer.label for answer in answers] == ["cat", "dog", "bee", "ant"]
 
 
 def test_smoothed_answers_change_later_than_the_picture(tiny_onnx: Path) -> None:

@@ -72,6 +72,17 @@ def test_some_of_them_are_held_out_where_there_are_no_splits(data: Path) -> None
     assert (len(judged), len(others)) == (10, 6)
 
 
+def test_others_may_be_elsewhere_or_a_label_of_the_network_too(data: Path) -> None:
+    found = load_dataset(DataRequest(data, (32, 32), RECIPES["yynet_cifar10"], other="grass"))
+    for other in (str(data / "train" / "grass"), "red"):
+        judged, others = evaluation_and_other_pictures(data, found.labels, found.trained_on, other)
+        assert (judged.label_counts, judged.labels) == ({"blue": 6, "red": 6}, ("blue", "red"))
+        assert "6 pictures of 'grass'" in str(judged.left_out)
+    judged, others = evaluation_and_other_pictures(data, ("blue",), found.trained_on, "red")
+    assert (judged.label_counts, len(others)) == ({"blue": 6}, 6)
+    assert "6 pictures of 'grass', none of the labels, 6 pictures of 'red'" in str(judged.left_out)
+
+
 @pytest.mark.parametrize(("other", "fact"), [("gras", "grass"), ("nothing", "blue")])
 def test_a_label_that_the_data_lacks_is_refused(data: Path, other: str, fact: str) -> None:
     with pytest.raises(DataError, match=fact):
