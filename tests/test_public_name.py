@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import math
 import os
 import re
 import subprocess
@@ -168,6 +169,33 @@ def test_a_path_that_no_file_can_have_is_an_error_of_taijitu(
     for call in calls:
         with pytest.raises(taijitu.TaijituError):
             call()
+
+
+@pytest.mark.parametrize("number", ["0.5", True, math.nan, -1], ids=["text", "bool", "NaN", "negative"])
+def test_what_is_no_number_of_the_range_is_an_error_of_usage(shipped_onnx: Path, tmp_path: Path, number: Any) -> None:
+    out = tmp_path / "out.onnx"
+    with taijitu.Classifier.from_file(shipped_onnx) as classifier:
+        calls: list[Callable[[], object]] = [
+            lambda: classifier.predict(b"", number),
+            lambda: classifier.predict(b"", threshold=number),
+            lambda: taijitu.Classifier.from_file(shipped_onnx, threads=number),
+            lambda: taijitu.Classifier.from_file(shipped_onnx, batch_size=number),
+            lambda: taijitu.Limits(max_pixels=number),
+            lambda: taijitu.verify(shipped_onnx, max_drop=number),
+            lambda: taijitu.verify(shipped_onnx, expect=number),
+            *(
+                lambda asked=asked: taijitu.calibrate(shipped_onnx, tmp_path, out, **{asked: number})
+                for asked in ("accuracy", "coverage", "reject", "guarantee")
+            ),
+            *(
+                lambda asked=asked: taijitu.train("mlp", tmp_path, tmp_path / "run", **{asked: number})
+                for asked in ("validation", "patience", "minutes", "accumulate", "workers")
+            ),
+        ]
+        for call in calls:
+            with pytest.raises(taijitu.UsageError):
+                call()
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_command_runs_as_a_module_too(tmp_path: Path) -> None:

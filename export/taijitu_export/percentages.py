@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import check_number
 
-PERCENT = "expected a number of percent from 0 to 100"
+PERCENT = "a number of percent from 0 to 100"
 
 
 def percentage(text: str) -> float:
@@ -16,16 +16,12 @@ def percentage(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not _is_percentage(value):
-        raise argparse.ArgumentTypeError(f"got {text!r}, {PERCENT}")
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected {PERCENT}")
     return value
 
 
 def check_percentage(name: str, value: float | None) -> None:
     """Raise UsageError unless it is a number from 0 to 100, or None; functions run without a command line too."""
-    if value is not None and not _is_percentage(value):
-        raise UsageError(f"got {name} {value:g}, {PERCENT}")
-
-
-def _is_percentage(value: float) -> bool:
-    return 0 <= value <= 100
+    if value is not None:
+        check_number(name, value, 0, 100, PERCENT)

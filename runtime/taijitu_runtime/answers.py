@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, DecisionRule
-from taijitu_runtime.errors import ArtefactError, InputError, UsageError, describe
+from taijitu_runtime.errors import ArtefactError, InputError, check_number, describe
 
 UNKNOWN = "unknown"
 """The word for an answer that is not known, in place of a label or behind it."""
@@ -138,8 +138,7 @@ def check_logits(logits: NDArray[np.float32], labels: Sequence[str]) -> None:
 
 def check_top(k: int, labels: Sequence[str]) -> None:
     """Raise UsageError unless there are k labels."""
-    if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(labels):
-        raise UsageError(f"got top {k}, expected 1 to {len(labels)}: the model has {len(labels)} labels")
+    check_number("top", k, 1, len(labels), f"1 to {len(labels)}: the model has {len(labels)} labels", whole=True)
 
 
 def _check_finite(logits: NDArray[np.float32]) -> None:

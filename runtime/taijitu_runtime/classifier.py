@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.decision.rule import DecisionRule
-from taijitu_runtime.errors import InputError, PictureError, UsageError, describe
+from taijitu_runtime.errors import InputError, PictureError, UsageError, check_number, describe
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.pictures.limits import LIMITS, Limits
@@ -55,8 +56,8 @@ class Classifier:
     def __init__(self, backend: Backend, *, batch_size: int | None = None) -> None:
         if not isinstance(backend, Backend):
             raise UsageError(f"got {describe(backend)}, expected a backend; for a file do: Classifier.from_file(path)")
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"got batch_size={batch_size}, expected at least 1")
+        if batch_size is not None:
+            check_number("batch_size", batch_size, 1, math.inf, "at least 1", whole=True)
         backend.load()
         self.backend = backend
         bulk = backend.bulk

@@ -35,6 +35,7 @@ import copyreg
 import difflib
 import errno
 import importlib
+import numbers
 import re
 import sys
 from collections.abc import Iterable
@@ -211,6 +212,20 @@ def check_name(kind: str, got: object, known: Iterable[str]) -> None:
     names = tuple(known)
     if got not in names:
         raise UnknownNameError(kind, got, names)
+
+
+def check_number(
+    name: str, got: object, low: float, high: float, expected: str, *, whole: bool = False, below: bool = False
+) -> None:
+    """Raise UsageError unless `got` is a number from `low` to `high`, of Python or NumPy.
+
+    `whole`: an integer. `below`: less than `high`.
+    """
+    kind = numbers.Integral if whole else numbers.Real
+    is_one = isinstance(got, kind) and not isinstance(got, bool)
+    if not is_one or not low <= got <= high or (below and got == high):  # type: ignore[operator]
+        text = f"{got:g}" if isinstance(got, float) else str(got) if is_one else repr(got)
+        raise UsageError(f"got {name} {text}, expected {expected}")
 
 
 def close_names(got: object, known: Iterable[str], most: int = 4) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import LEVELS, Level
 from taijitu_runtime.datasets.budget import host_budget
-from taijitu_runtime.errors import UsageError, check_name
+from taijitu_runtime.errors import UsageError, check_name, check_number
 from taijitu_runtime.labels import composed
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
@@ -226,16 +226,15 @@ def _loaded_teacher(teacher: Path, request: DataRequest, dataset: Dataset, group
 def _check_numbers(
     validation: float | None, patience: int | None, minutes: float | None, accumulate: int, workers: int | None
 ) -> None:
-    if validation is not None and not 0.0 <= validation < 1.0:
-        raise UsageError(f"got validation={validation}, expected a share in [0, 1)")
-    if patience is not None and patience < 1:
-        raise UsageError(f"got --patience {patience}, expected 1 or more epochs")
-    if minutes is not None and not 0.0 < minutes < math.inf:
-        raise UsageError(f"got --minutes {minutes:g}, expected more than 0")
-    if accumulate < 1:
-        raise UsageError(f"got --accumulate {accumulate}, expected 1 or more parts")
-    if workers is not None and workers < 0:
-        raise UsageError(f"got --workers {workers}, expected 0 or more processes")
+    if validation is not None:
+        check_number("validation", validation, 0, 1, "a share in [0, 1)", below=True)
+    if patience is not None:
+        check_number("--patience", patience, 1, math.inf, "1 or more epochs", whole=True)
+    if minutes is not None:
+        check_number("--minutes", minutes, sys.float_info.min, math.inf, "more than 0", below=True)
+    check_number("--accumulate", accumulate, 1, math.inf, "1 or more parts", whole=True)
+    if workers is not None:
+        check_number("--workers", workers, 0, math.inf, "0 or more processes", whole=True)
 
 
 def _check_changes(

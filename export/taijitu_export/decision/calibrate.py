@@ -26,7 +26,7 @@ from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_and_other_pictures, fingerprints, scan_folder
 from taijitu_runtime.decision.decision import CoverageRow, Decision
 from taijitu_runtime.decision.rule import DecisionRule
-from taijitu_runtime.errors import UsageError, listed
+from taijitu_runtime.errors import UsageError, check_number, listed
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
@@ -77,11 +77,9 @@ def calibrate_file(
     if not is_onnx(output):
         raise UsageError(f"got {output} as the output, expected a name in .onnx; give -o calibrated.onnx")
     check_output_path(output)
-    if guarantee is not None and not 0 <= guarantee < 100:
-        raise UsageError(
-            f"got --guarantee {guarantee:g}, expected a number of percent from 0 to less than 100, which no number of "
-            "pictures shows"
-        )
+    if guarantee is not None:
+        expected = "a number of percent from 0 to less than 100, which no number of pictures shows"
+        check_number("--guarantee", guarantee, 0, 100, expected, below=True)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
     card = ModelCard.read_onnx_metadata(file.metadata, file.path)
     if card.output != "logits":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.decision.decision import Decision
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +35,8 @@ UNDECIDED = Certainty()
 
 def check_threshold(threshold: float | None, name: str = "threshold") -> None:
     """Raise UsageError unless it is a probability, or None."""
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"got {name} {threshold:g}, expected a probability from 0 to 1")
+    if threshold is not None:
+        check_number(name, threshold, 0, 1, "a probability from 0 to 1")
 
 
 def energies(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import UNKNOWN, Answer
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, check_threshold
-from taijitu_runtime.errors import SourceError, UsageError, require
+from taijitu_runtime.errors import SourceError, UsageError, check_number, require
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import Region
@@ -53,8 +54,7 @@ class View:
             raise UsageError(f"got the region {self.region!r}, expected a Region; do: Region.from_text(...)")
         if not self.every >= 1:
             raise UsageError(f"got every {self.every}, expected at least 1: every frame")
-        if not self.smoothing_s >= 0:
-            raise UsageError(f"got smoothing {self.smoothing_s}, expected seconds, 0 for none")
+        check_number("smoothing", self.smoothing_s, 0, math.inf, "seconds, 0 for none")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from taijitu_runtime.errors import (
@@ -11,6 +12,7 @@ from taijitu_runtime.errors import (
     TooManyPixelsError,
     UnknownFormatError,
     UsageError,
+    check_number,
 )
 from taijitu_runtime.pictures.formats import FORMATS
 
@@ -35,8 +37,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels", "max_jpeg_scans"):
-            if not getattr(self, name) >= 1:  # NaN would be no limit
-                raise UsageError(f"got {name}={getattr(self, name)}, expected at least 1")
+            check_number(name, getattr(self, name), 1, math.inf, "at least 1")
         object.__setattr__(self, "formats", tuple(self.formats))
         if not self.formats:
             raise UsageError(f"got no picture format, expected some of {', '.join(FORMATS)}")

@@ -15,7 +15,7 @@ from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_clas
 from taijitu_runtime.backends.ort.provider import open_on_provider
 from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import ModelCard, Precision, has_card
-from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, check_name, one_line, require
+from taijitu_runtime.errors import ArtefactError, ProviderError, check_name, check_number, one_line, require
 from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import MOST_THREADS, core_cache_bytes, usable_cores
 from taijitu_runtime.onnx_graph.external_data import external_files
@@ -50,8 +50,7 @@ class OrtBackend(Backend):
         profile_prefix: Path | None = None,
     ) -> None:
         super().__init__(path)
-        if not 0 <= threads <= MOST_THREADS:
-            raise UsageError(f"got threads={threads}, expected 0 (one per core) to {MOST_THREADS}")
+        check_number("threads", threads, 0, MOST_THREADS, f"0 (one per core) to {MOST_THREADS}", whole=True)
         check_name("provider", provider, PROVIDERS)
         self._cores = threads or usable_cores()
         self._provider = provider
