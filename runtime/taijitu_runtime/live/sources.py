@@ -18,7 +18,12 @@ Codec = Literal["raw", "mjpg", "h264", "h265"]
 SCHEMES: dict[str, Kind] = {"csi": "csi", "rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 EXPECTED = "0, /dev/video0, csi://0, rtsp://..., http://..., video.mp4, 'pictures/*.jpg' or a GStreamer pipeline"
-SECRET = re.compile(r"""\b((?:password|passwd|pwd|pass|user-pw|token)=)("[^"]*"|[^&\s"']+)""", re.IGNORECASE)
+# A name may end in one of these words: access_token, user_pwd, GStreamer's user-pw and proxy-pw.
+SECRET = re.compile(
+    r"""(?<![a-z0-9])((?:password|passwd|pwd|pass|pw|token)\s*=\s*)("[^"]*"|'[^']*'|[^&\s"']+)""", re.IGNORECASE
+)
+# The second kind of password has a slash, which ends the host in a correct URL: a number before it is a port.
+LOGIN = re.compile(r"(\w+://[^/\s:@\[]*):(?:[^/\s]*|(?!\d*(?:[/?#\s]|$))\S*)@")
 CODECS: dict[Kind, tuple[Codec, ...]] = {"device": ("raw", "mjpg"), "rtsp": ("h264", "h265")}
 MODES: dict[Kind, tuple[str, ...]] = {
     "csi": ("width", "height", "rate", "flip"),
@@ -86,8 +91,7 @@ def source_from_text(text: str, mode: Mode | None = None) -> Source:
 
 def without_password(text: str) -> str:
     """Replace the passwords in a text by stars: in URLs, their queries, and properties of GStreamer elements."""
-    text = re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
-    return SECRET.sub(r"\1***", text)
+    return SECRET.sub(r"\1***", LOGIN.sub(r"\1:***@", text))
 
 
 def _split(text: str) -> tuple[Kind, str, str]:

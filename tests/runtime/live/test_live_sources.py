@@ -257,6 +257,12 @@ def test_a_process_that_ends_meanwhile_is_not_an_error(tmp_path: Path, monkeypat
         ("http://host/a.mjpg?usr=a&PWD=secret", "http://host/a.mjpg?usr=a&PWD=***"),
         ('rtspsrc user-id=u user-pw="my secret" ! decodebin', "rtspsrc user-id=u user-pw=*** ! decodebin"),
         ("rtsp://host:8554/bypass=1@b", "rtsp://host:8554/bypass=1@b"),
+        ("rtsp://host/user=admin_password=secret_channel=1.sdp?a=1", "rtsp://host/user=admin_password=***"),
+        ("https://host/a.mjpg?access_token=secret&x=1", "https://host/a.mjpg?access_token=***&x=1"),
+        ("rtspsrc proxy-pw=secret user-pw = 'my secret' ! x", "rtspsrc proxy-pw=*** user-pw = *** ! x"),
+        ("rtsp://user:sec/ret@host/a", "rtsp://user:***@host/a"),
+        ("rtsp://user:secret@host/a@b", "rtsp://user:***@host/a@b"),
+        ("rtsp://[fe80::1]:554/a@b", "rtsp://[fe80::1]:554/a@b"),
     ],
 )
 def test_no_password_is_shown(text: str, shown: str) -> None:
