@@ -100,7 +100,7 @@ def _split(text: str) -> tuple[Kind, str, str]:
         return "device", f"/dev/video{path}", query
     if path.startswith("/dev/"):
         return "device", path, query
-    if re.search(r"(^|\s)!\s", text) and not Path(text).exists():
+    if re.search(r"(^|\s)!\s", text) and not _exists(text):
         return "pipeline", text, ""
     if match := re.match(r"([A-Za-z][\w+.-]*)://", text):
         return _split_url(text, match[1].lower())
@@ -108,9 +108,13 @@ def _split(text: str) -> tuple[Kind, str, str]:
         raise UsageError(f"got an empty source, expected {EXPECTED}")
     if os.path.isdir(text):  # noqa: PTH112 -- Path.is_dir raises without permission
         raise UsageError(f"{text}: got a folder, expected {EXPECTED}; write '{text.rstrip('/')}/*.jpg', in quotes")
-    if has_picture_suffix(text) or (re.search(r"[*?\[]", text) and not Path(text).exists()):
+    if has_picture_suffix(text) or (re.search(r"[*?\[]", text) and not _exists(text)):
         return "pictures", text, ""
     return "video", text, ""
+
+
+def _exists(text: str) -> bool:
+    return os.path.exists(text)  # noqa: PTH110 -- Path.exists raises for a longer name than files have, as of a pipeline
 
 
 def _split_url(text: str, scheme: str) -> tuple[Kind, str, str]:

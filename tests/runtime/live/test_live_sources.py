@@ -22,6 +22,7 @@ from taijitu_runtime.live.sources import without_password
 JETSON = Platform(jetson=True, gstreamer=True)
 LAPTOP = Platform(jetson=False, gstreamer=False)
 SINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+LONG = f"v4l2src ! videocrop top=10 {'! identity ' * 30}! appsink"  # longer than the name of a file may be
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,8 @@ SINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 
         ("cat.PNG", "pictures", "cat.PNG", False),
         ("videotestsrc ! appsink", "pipeline", "videotestsrc ! appsink", True),
         ("filesrc ! decodebin ! appsink", "pipeline", "filesrc ! decodebin ! appsink", False),
+        (LONG, "pipeline", LONG, True),
+        ("a" * 300 + "*", "pictures", "a" * 300 + "*", False),
     ],
 )
 def test_a_source_is_understood(text: str, kind: str, address: str, live: bool) -> None:
@@ -220,6 +223,7 @@ def test_a_device_that_is_no_camera_is_not_called_busy() -> None:
 def test_an_unreachable_file_is_reported() -> None:
     name = "a" * 300 + ".mp4"
     assert "got a file that cannot be reached (File name too long)" in cure(Source(name, "video", name, live=False), [])
+    assert "got no picture of that name" in cure(Source(name, "pictures", name, live=False), [])
 
 
 def test_the_process_that_holds_a_camera_is_named(tmp_path: Path) -> None:
