@@ -16,7 +16,7 @@ from taijitu_runtime.live.capturing.diagnosis import cure
 from taijitu_runtime.live.capturing.link import Memory, Message
 from taijitu_runtime.live.capturing.process import CaptureProcess
 from taijitu_runtime.live.sources import Source, source_from_text
-from taijitu_runtime.live.states import Counters, Frame, FrozenDetector, State, TimeLimits, Timeouts
+from taijitu_runtime.live.states import FINISHED, Counters, Frame, FrozenDetector, State, TimeLimits, Timeouts
 from taijitu_runtime.machine import available_bytes
 
 START_S = 30.0  # for Python and OpenCV to load in the capturing process
@@ -146,7 +146,8 @@ class Reader:
             timeout_s: How long to wait; None: without limit.
 
         Returns:
-            None if no frame came in time, or none will come any more (then `state` is ENDED or FAILED).
+            None if no frame came in time, or none will come any more (then `state` is ENDED or FAILED). With a
+            `timeout_s`, none will come if `state` was so before the call: a last frame may come right after it.
 
         Raises:
             UsageError: The reader is not open.
@@ -154,7 +155,7 @@ class Reader:
         if self._thread.ident is None:
             raise UsageError("got take() of a Reader that is not open, expected it within: with reader")
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._state in (State.ENDED, State.FAILED), timeout_s)
+            self._changed.wait_for(lambda: self._waiting or self._state in FINISHED, timeout_s)
             if not self._waiting:
                 return None
             waiting = self._waiting.popleft()

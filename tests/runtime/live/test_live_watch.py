@@ -16,11 +16,12 @@ import pytest
 from taijitu_runtime.answers import Answer
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import SourceError, UsageError
-from taijitu_runtime.live import Frame, Reader, Region, Result, View, Watcher, watch
+from taijitu_runtime.live import Frame, Reader, Region, Result, State, View, Watcher, watch
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.smoothing import Smoother
 from taijitu_runtime.live.summary import Percentiles, Rate
 from taijitu_runtime.live.watch import image_from_bgr
+from tests.helpers.waiting import eventually
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
 
@@ -191,6 +192,21 @@ def test_a_callback_sees_every_frame_of_a_file_and_may_stop(tiny_onnx: Path, tmp
         assert summary.age.percentile(50) >= summary.latency.percentile(50) > 0
         summary = watch(classifier, Reader(f"{tmp_path}/*.png"), lambda _: stop.set(), stop=stop)
         assert summary.classified == 1
+
+
+def test_a_last_frame_that_comes_right_after_a_wait_is_classified(tiny_onnx: Path, photograph: Path) -> None:
+    class Late(Reader):
+        """Takes nothing at first, and returns when all is over, as where other programs have the cores."""
+
+        def take(self, timeout_s: float | None = None) -> Frame | None:
+            if self.state is State.ENDED:
+                return super().take(timeout_s)
+            eventually(lambda: self.state is State.ENDED)
+            return None
+
+    with Classifier.from_file(tiny_onnx) as classifier:
+        summary = watch(classifier, Late(str(photograph)), lambda _: None)
+    assert (summary.classified, summary.counters.dropped) == (1, 0)
 
 
 def test_a_source_that_never_opened_is_an_error(tiny_onnx: Path) -> None:
