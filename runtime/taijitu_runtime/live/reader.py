@@ -96,6 +96,7 @@ class Reader:
         self._process: CaptureProcess | None = None
         self._read_before = 0  # frames read by earlier processes
         self._told_s = -math.inf
+        self._unlike = ""  # the mode that the camera gives in place of the requested one
         self._thread = threading.Thread(target=self._work, name="camera", daemon=True)
 
     def __enter__(self) -> Reader:
@@ -224,6 +225,7 @@ class Reader:
                 message = self._receive(process, self._limits.open_s)
                 if message["is"] == "opened":
                     self._rate_hz = message["rate_hz"]
+                    self._warn_of_mode(message["unlike"])
                     message = self._receive(process, self._limits.open_s)
                     self._limits.opened(time.monotonic() - began_s)
             while message["is"] != "closed":
@@ -282,6 +284,11 @@ class Reader:
         if self._quit.is_set():
             process.quit()
         return message
+
+    def _warn_of_mode(self, unlike: str) -> None:
+        if unlike and unlike != self._unlike:  # and not at every reconnection
+            logger.warning("%s: %s", self.source.shown, shown(unlike))
+        self._unlike = unlike
 
     def _accept(self, process: CaptureProcess, message: Message) -> None:
         if "read" not in message:

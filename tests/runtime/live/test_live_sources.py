@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.errors import SourceError, UsageError
 from taijitu_runtime.live import Mode, Source, source_from_text
-from taijitu_runtime.live.capturing.capture import VideoCapture, gives_grey
+from taijitu_runtime.live.capturing.capture import VideoCapture, gives_grey, open_capture
 from taijitu_runtime.live.capturing.diagnosis import cure, holders
 from taijitu_runtime.live.capturing.pipelines import Platform, plan_from_source
 from taijitu_runtime.live.sources import without_password
@@ -177,6 +178,58 @@ def test_grey_is_taken_where_the_pipeline_says_so(caps: str) -> None:
     assert picture is not None
     assert picture.shape == (24, 32, 3)
     assert (picture == 7).all()
+
+
+class Webcam:
+    """A stand-in for a cv2.VideoCapture with V4L2: 640 x 480, 30 frames/s, YUYV; OpenCV sets no width alone."""
+
+    def __init__(self, *_: object) -> None:
+        self._mode = {"FRAME_WIDTH": 640.0, "FRAME_HEIGHT": 480.0, "FPS": 30.0, "FOURCC": fourcc("YUYV")}
+        self._asked: dict[str, float] = {}
+
+    def isOpened(self) -> bool:  # noqa: N802 -- OpenCV's name
+        return True
+
+    def set(self, number: int, value: float) -> bool:
+        self._asked[NAMES.get(number, "")] = value
+        if {"FRAME_WIDTH", "FRAME_HEIGHT"} <= self._asked.keys():
+            self._mode |= {"FRAME_WIDTH": 1280.0, "FRAME_HEIGHT": 720.0}
+        if self._asked.get("FOURCC") == fourcc("MJPG"):
+            self._mode["FOURCC"] = fourcc("MJPG")
+        if self._asked.get("FPS") == 7:
+            self._mode["FPS"] = math.nan
+        return True
+
+    def get(self, number: int) -> float:
+        return self._mode.get(NAMES.get(number, ""), -1.0)
+
+
+def fourcc(text: str) -> float:
+    return float(cv2.VideoWriter.fourcc(*text))
+
+
+NAMES = {getattr(cv2, f"CAP_PROP_{name}"): name for name in ("FRAME_WIDTH", "FRAME_HEIGHT", "FPS", "FOURCC")}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0", ""),
+        ("0?width=1280&height=720&rate=30&codec=mjpg", ""),
+        ("0?codec=raw&rate=7", ""),  # this driver does not say its rate
+        ("0?width=1280", "got width 640 from the camera, expected width 1280; give width and height together"),
+        ("0?width=1920&height=1080", "got width 1280, height 720 from the camera, expected width 1920, height 1080; "),
+        ("0?rate=60", "got rate 30 from the camera, expected rate 60; "),
+    ],
+)
+def test_a_camera_that_gives_another_mode_than_was_asked_for_is_reported(
+    text: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", Webcam)
+    capture = open_capture(cv2, plan_from_source(source_from_text(text), LAPTOP), 10, 10, live=True)
+    assert capture is not None
+    assert capture.unlike.startswith(told)
+    assert bool(capture.unlike) == bool(told)
 
 
 @pytest.mark.parametrize(
