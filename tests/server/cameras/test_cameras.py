@@ -178,7 +178,7 @@ def test_a_camera_that_repeats_one_frame_is_reported_frozen_everywhere(
     start_server: Callable[..., Server], tiny: Path
 ) -> None:
     with MjpegServer(rate_hz=20) as desk:
-        flags = ["--camera", f"desk={desk.url}", "--camera-frozen-s", "0.5"]
+        flags = ["--camera", f"desk={desk.url}", "--camera-frozen-s", "0.5", "--camera-width", "320"]
         running = start_server(str(tiny), *flags, "--no-access-log")
         assert when_running(running, "desk")["frames"]["repeated"] == 0
         desk.is_frozen = True
@@ -188,8 +188,9 @@ def test_a_camera_that_repeats_one_frame_is_reported_frozen_everywhere(
         assert found["age_ms"] < 1000  # which tells nothing of it
         assert metric(running, 'taijitu_camera_state{camera="desk",state="frozen"}') == 1
         assert metric(running, 'taijitu_camera_frames_repeated_total{camera="desk"}') > 5
-        shown = [float(frame[100:200].mean()) for frame in itertools.islice(frames(running, "desk"), 2)]
-        assert max(shown) < 30  # darkened, of 67
+        shown = list(itertools.islice(frames(running, "desk"), 2))
+        assert {frame.shape for frame in shown} == {(240, 320, 3)}
+        assert max(float(frame[100:200].mean()) for frame in shown) < 30  # darkened, of 67
         desk.is_frozen = False
         assert when_running(running, "desk")["error"] is None
         code, log = running.stop()
@@ -423,8 +424,17 @@ def test_a_camera_keeps_its_model_and_the_pictures_of_a_folder_are_answered_one_
     make_tiny_onnx(tmp_path / "one.onnx")
     for number, colour in enumerate([(0, 0, 255), (0, 255, 0), (255, 0, 0)]):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), colour, np.uint8))
+    film = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
+    for number in range(20):
+        film.write(np.full((48, 64, 3), (0, 0, 230) if number < 6 else (230, 0, 0), np.uint8))
+    film.release()
     cameras = ["--camera", f"door={door.url}", "--camera", f"folder={tmp_path}/*.png"]
+    cameras += ["--camera", f"film={tmp_path}/film.avi", "--camera-smoothing-s", "3600"]
     running = start_server("--models", str(tmp_path), "--reload-by-post", *cameras, "--no-access-log")
+    eventually(lambda: status(running, "film")["state"] == "ended")
+    ended = status(running, "film")
+    assert ended["frames"]["classified"] == 20
+    assert ended["latest"]["answers"][0]["label"] == "red"  # 0.7 s of blue are little of an hour
     eventually(lambda: status(running, "folder")["state"] == "ended")
     best = status(running, "folder")["latest"]["answers"][0]
     assert (best["label"], best["probability"] > 0.8) == ("blue", True)  # nothing of those before it
