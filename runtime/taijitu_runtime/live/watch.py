@@ -108,7 +108,7 @@ class Watcher:
     def classify(self, frame: Frame) -> Result:
         """Return the result for the next frame. Raises UsageError if the region is not inside it."""
         height, width = frame.pixels.shape[:2]
-        box = self._view.region.box(width, height) if self._view.region else None
+        box = self._view.region.box(width, height, frame.name) if self._view.region else None
         classified = self._seen % self._view.every == 0
         self._seen += 1
         if classified:

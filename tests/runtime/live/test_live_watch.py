@@ -73,6 +73,14 @@ def test_a_region_that_makes_no_sense_is_refused(text: str, told: str) -> None:
         Region.from_text(text).box(80, 40)
 
 
+def test_a_picture_that_is_too_small_for_the_region_is_named(tiny_onnx: Path, halves: Frame) -> None:
+    frame = dataclasses.replace(halves, name="small\n.png")
+    with Classifier.from_file(tiny_onnx) as classifier:
+        watcher = Watcher(classifier, View(region=Region.from_text("0,0,81,40")))
+        with pytest.raises(UsageError, match=r"80 x 40, small\\n\.png"):
+            watcher.classify(frame)
+
+
 @pytest.mark.parametrize("numbers", [(-60, 0, 100, 40), (0, -1, 10, 10), (0, 0, math.nan, 1), (0, 0, math.inf, 1)])
 def test_a_region_of_impossible_numbers_is_refused_and_not_another_part_classified(
     numbers: tuple[float, float, float, float],
