@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.datasets.names import has_picture_suffix
 from taijitu_runtime.errors import UsageError, name_hint
 
@@ -67,8 +68,8 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The source without passwords, to be printed (see `without_password`)."""
-        return without_password(self.text)
+        """The source without passwords, in one line, to be printed or sent (see `without_password`)."""
+        return shown(without_password(self.text))
 
 
 def source_from_text(text: str, mode: Mode | None = None) -> Source:

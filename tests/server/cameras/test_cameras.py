@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import re
 import socket
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 import cv2
 import httpx
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -288,6 +290,22 @@ def test_the_last_frame_of_a_video_is_not_lost_where_it_comes_right_after_a_wait
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     monkeypatch.setattr("taijitu_server.cameras.camera.Reader", Late)
     assert asyncio.run(watched()) == "no model, but a frame that was taken"
+
+
+def test_the_state_of_a_camera_whose_name_is_not_unicode_can_be_sent() -> None:
+    def no_model() -> ServedModel:
+        raise AssertionError("no frame comes")
+
+    async def watched() -> dict[str, Any]:
+        camera = Camera("a", source_from_text(os.fsdecode(b"caf\xe9\n.avi")), no_model, Settings())
+        await camera.start()
+        while camera.is_running:
+            await asyncio.sleep(0.02)
+        return camera.status()
+
+    sent = orjson.loads(orjson.dumps(asyncio.run(watched())))
+    assert sent["source"] == r"caf\udce9\n.avi"
+    assert sent["error"].startswith(r"caf\udce9\n.avi: got no such file")
 
 
 @pytest.mark.parametrize("size", [(640, 480), (720, 1280), (320, 240)])
