@@ -218,7 +218,7 @@ class Reader:
         process = self._process
         try:
             process.open(open_s=self._limits.open_s, stall_s=self._limits.stall_s)
-            message = self._receive(process, START_S)
+            message = self._receive(process, START_S, is_starting=True)
             if message["is"] == "plan":
                 logger.debug("%s: opening %s", self.source.shown, message["text"])
                 began_s = time.monotonic()
@@ -259,8 +259,8 @@ class Reader:
             reason = f"{self.source.shown}: got {event or 'no frame'}, expected frames"
         return _Closed(reason, final=final)
 
-    def _receive(self, process: CaptureProcess, limit_s: float) -> Message:
-        """Return the next message.
+    def _receive(self, process: CaptureProcess, limit_s: float, *, is_starting: bool = False) -> Message:
+        """Return the next message; `is_starting`: the process loads its libraries, whose memory is not that of a frame.
 
         Raises:
             TimeoutError: None comes within the limit, or the process does not quit.
@@ -277,8 +277,11 @@ class Reader:
                 heard_s = time.monotonic()  # the process waits for the reader
             elif silent_s > limit_s + GRACE_S:
                 raise TimeoutError(f"no frame for {silent_s:.1f} s")
+            if is_starting:
+                continue
             own_bytes = process.own_bytes
-            most_bytes = most_bytes or own_bytes + min(MAX_GROWTH_BYTES, available_bytes() // 2)
+            # 0: the kernel does not say how much is free, as where /proc is hidden.
+            most_bytes = most_bytes or own_bytes + min(MAX_GROWTH_BYTES, available_bytes() // 2 or MAX_GROWTH_BYTES)
             if own_bytes > most_bytes:
                 raise MemoryError(f"got {own_bytes // 10**6} MB without the end of a frame, {ENDLESS}")
         if self._quit.is_set():

@@ -490,6 +490,16 @@ def test_a_picture_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytes
         server.shutdown()
 
 
+@pytest.mark.parametrize("free_bytes", [0, 20_000_000])  # 0: the kernel does not say
+def test_the_libraries_of_a_process_are_not_taken_for_a_picture_that_never_ends(
+    video: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    monkeypatch.setattr("taijitu_runtime.live.reader.available_bytes", lambda: free_bytes)
+    monkeypatch.setattr("taijitu_runtime.live.reader.POLL_S", 0.01)  # as on a board that takes seconds to load them
+    with Reader(str(video)) as reader:
+        assert reader.take(20) is not None, reader.error
+
+
 def test_damage_of_one_frame_holds_up_to_the_next_key_frame() -> None:
     damage = Damage()
     damage.hear("Packet corrupt (stream = 0, dts = 1).")  # of probing
