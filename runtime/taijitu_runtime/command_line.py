@@ -14,6 +14,7 @@ from typing import Any, NoReturn, ParamSpec
 
 from taijitu_runtime.console import complain, say, shown
 from taijitu_runtime.errors import NO_ROOM, OUT_OF_MEMORY, MissingDependencyError, TaijituError, UsageError, close_names
+from taijitu_runtime.files import path_from_text
 from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 
 P = ParamSpec("P")
@@ -76,7 +77,7 @@ class Once(argparse.Action):
 def _path(text: str) -> Path:
     if not text:  # a variable of the shell that is not set; Path("") is the working directory
         raise argparse.ArgumentTypeError("got an empty path, expected a name; write . for the working directory")
-    return Path(text)
+    return path_from_text(text)
 
 
 def pairs(flag: str, texts: Iterable[str], expected: str) -> dict[str, str]:

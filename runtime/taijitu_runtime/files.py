@@ -27,6 +27,12 @@ _MAX_NAME_BYTES = 200  # of the 255 that file systems allow; the rest is for wha
 _calls = itertools.count()
 
 
+def path_from_text(text: str) -> Path:
+    """Return the path that a text names: an absolute one for ./-, as Path drops the ./ and - means standard input."""
+    path = Path(text)
+    return path.absolute() if str(path) == "-" != text else path
+
+
 def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write `path` so that it is the old file or the complete new one at any time, also after a power failure.
 

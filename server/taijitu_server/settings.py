@@ -131,8 +131,9 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _together(self) -> Settings:
-        unused = [name for name in ("camera_model", "camera_control") if getattr(self, name) and not self.camera]
-        if unused:
+        fields = {name: field.default for name, field in type(self).model_fields.items() if name.startswith("camera_")}
+        unused = [name for name, default in fields.items() if getattr(self, name) != default]
+        if unused and not self.camera:
             raise UsageError(
                 f"got --{unused[0].replace('_', '-')}, expected it with a camera; add --camera NAME=SOURCE"
             )

@@ -49,6 +49,8 @@ def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_file(
         ({"allowed_hosts": "https://a.example"}, "", "--allowed-hosts: .*'https://a.example'"),
         ({}, "camera_model = 'a'", "--camera-model"),
         ({"camera_control": True}, "", "--camera-control"),
+        ({"camera_width": "640"}, "", "--camera-width"),
+        ({}, "camera_smoothing_s = 0", "--camera-smoothing-s"),
         ({"max_body_bytes": "300000000"}, "", "--max-body-bytes 300000000"),
         ({"host": ""}, "", "--host: got ''"),  # every address
         ({"models": ""}, "", "--models: got ''"),  # the working directory

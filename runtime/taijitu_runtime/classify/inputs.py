@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import LeftOut, name_of, scan_folder
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.files import path_from_text
 from taijitu_runtime.pictures.formats import FORMATS
 from taijitu_runtime.pictures.limits import Limits
 
@@ -112,4 +113,4 @@ def _names_in(source: Path, content: bytes, expected: str) -> list[Path]:
         raise UsageError(f"{source}: got a list with {'an empty' if content else 'no'} name, {expected}")
     if STDIN.encode() in names:
         raise UsageError(f"{source}: got {STDIN} in the list, expected names; write ./{STDIN} for a file of that name")
-    return [Path(os.fsdecode(name)) for name in names]
+    return [path_from_text(os.fsdecode(name)) for name in names]

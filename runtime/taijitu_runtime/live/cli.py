@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     options = build_parser().parse_args(argv)
     source = source_from_text(options.source, _mode(options))
-    if options.realtime and (source.live or source.kind == "pictures"):
+    if options.realtime and source.kind != "video":
         raise UsageError(
             "got --realtime, expected a video file with it; leave it out, other sources set their own pace"
         )

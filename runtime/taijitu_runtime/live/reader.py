@@ -16,7 +16,7 @@ from taijitu_runtime.live.capturing.diagnosis import cure
 from taijitu_runtime.live.capturing.link import Memory, Message
 from taijitu_runtime.live.capturing.process import CaptureProcess
 from taijitu_runtime.live.sources import Source, source_from_text
-from taijitu_runtime.live.states import Counters, Frame, FrozenDetector, State, TimeLimits, Timeouts
+from taijitu_runtime.live.states import FINISHED, Counters, Frame, FrozenDetector, State, TimeLimits, Timeouts
 from taijitu_runtime.machine import available_bytes
 
 START_S = 30.0  # for Python and OpenCV to load in the capturing process
@@ -96,6 +96,7 @@ class Reader:
         self._process: CaptureProcess | None = None
         self._read_before = 0  # frames read by earlier processes
         self._told_s = -math.inf
+        self._unlike = ""  # the mode that the camera gives in place of the requested one
         self._thread = threading.Thread(target=self._work, name="camera", daemon=True)
 
     def __enter__(self) -> Reader:
@@ -146,7 +147,8 @@ class Reader:
             timeout_s: How long to wait; None: without limit.
 
         Returns:
-            None if no frame came in time, or none will come any more (then `state` is ENDED or FAILED).
+            None if no frame came in time, or none will come any more (then `state` is ENDED or FAILED). With a
+            `timeout_s`, none will come if `state` was so before the call: a last frame may come right after it.
 
         Raises:
             UsageError: The reader is not open.
@@ -154,7 +156,7 @@ class Reader:
         if self._thread.ident is None:
             raise UsageError("got take() of a Reader that is not open, expected it within: with reader")
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._state in (State.ENDED, State.FAILED), timeout_s)
+            self._changed.wait_for(lambda: self._waiting or self._state in FINISHED, timeout_s)
             if not self._waiting:
                 return None
             waiting = self._waiting.popleft()
@@ -216,13 +218,14 @@ class Reader:
         process = self._process
         try:
             process.open(open_s=self._limits.open_s, stall_s=self._limits.stall_s)
-            message = self._receive(process, START_S)
+            message = self._receive(process, START_S, is_starting=True)
             if message["is"] == "plan":
                 logger.debug("%s: opening %s", self.source.shown, message["text"])
                 began_s = time.monotonic()
                 message = self._receive(process, self._limits.open_s)
                 if message["is"] == "opened":
                     self._rate_hz = message["rate_hz"]
+                    self._warn_of_mode(message["unlike"])
                     message = self._receive(process, self._limits.open_s)
                     self._limits.opened(time.monotonic() - began_s)
             while message["is"] != "closed":
@@ -256,8 +259,8 @@ class Reader:
             reason = f"{self.source.shown}: got {event or 'no frame'}, expected frames"
         return _Closed(reason, final=final)
 
-    def _receive(self, process: CaptureProcess, limit_s: float) -> Message:
-        """Return the next message.
+    def _receive(self, process: CaptureProcess, limit_s: float, *, is_starting: bool = False) -> Message:
+        """Return the next message; `is_starting`: the process loads its libraries, whose memory is not that of a frame.
 
         Raises:
             TimeoutError: None comes within the limit, or the process does not quit.
@@ -274,13 +277,21 @@ class Reader:
                 heard_s = time.monotonic()  # the process waits for the reader
             elif silent_s > limit_s + GRACE_S:
                 raise TimeoutError(f"no frame for {silent_s:.1f} s")
+            if is_starting:
+                continue
             own_bytes = process.own_bytes
-            most_bytes = most_bytes or own_bytes + min(MAX_GROWTH_BYTES, available_bytes() // 2)
+            # 0: the kernel does not say how much is free, as where /proc is hidden.
+            most_bytes = most_bytes or own_bytes + min(MAX_GROWTH_BYTES, available_bytes() // 2 or MAX_GROWTH_BYTES)
             if own_bytes > most_bytes:
                 raise MemoryError(f"got {own_bytes // 10**6} MB without the end of a frame, {ENDLESS}")
         if self._quit.is_set():
             process.quit()
         return message
+
+    def _warn_of_mode(self, unlike: str) -> None:
+        if unlike and unlike != self._unlike:  # and not at every reconnection
+            logger.warning("%s: %s", self.source.shown, shown(unlike))
+        self._unlike = unlike
 
     def _accept(self, process: CaptureProcess, message: Message) -> None:
         if "read" not in message:

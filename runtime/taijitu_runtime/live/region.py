@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 
 EXPECTED = "x,y,width,height in pixels (100,50,640,480) or in percent of the frame (25%,0%,50%,100%)"
@@ -38,8 +39,8 @@ class Region:
             raise UsageError(f"got the region {text!r}, expected a width and a height above 0: {EXPECTED}")
         return region
 
-    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Return left, top, right and bottom in pixels of a frame of this size.
+    def box(self, width: int, height: int, name: str = "") -> tuple[int, int, int, int]:
+        """Return left, top, right and bottom in pixels of a frame of this size; `name`: of its file, if it has one.
 
         Raises:
             UsageError: The region is not inside the frame.
@@ -50,6 +51,6 @@ class Region:
         if right > width or bottom > height or right <= left or bottom <= top:
             raise UsageError(
                 f"got a region from ({left}, {top}) to ({right}, {bottom}), expected one of at least a pixel, "
-                f"completely inside the frame of {width} x {height}"
+                f"completely inside the frame of {width} x {height}{f', {shown(name)}' if name else ''}"
             )
         return left, top, right, bottom

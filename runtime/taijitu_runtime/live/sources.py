@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.datasets.names import has_picture_suffix
 from taijitu_runtime.errors import UsageError, name_hint
 
@@ -18,7 +19,12 @@ Codec = Literal["raw", "mjpg", "h264", "h265"]
 SCHEMES: dict[str, Kind] = {"csi": "csi", "rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 EXPECTED = "0, /dev/video0, csi://0, rtsp://..., http://..., video.mp4, 'pictures/*.jpg' or a GStreamer pipeline"
-SECRET = re.compile(r"""\b((?:password|passwd|pwd|pass|user-pw|token)=)("[^"]*"|[^&\s"']+)""", re.IGNORECASE)
+# A name may end in one of these words: access_token, user_pwd, GStreamer's user-pw and proxy-pw.
+SECRET = re.compile(
+    r"""(?<![a-z0-9])((?:password|passwd|pwd|pass|pw|token)\s*=\s*)("[^"]*"|'[^']*'|[^&\s"']+)""", re.IGNORECASE
+)
+# The second kind of password has a slash, which ends the host in a correct URL: a number before it is a port.
+LOGIN = re.compile(r"(\w+://[^/\s:@\[]*):(?:[^/\s]*|(?!\d*(?:[/?#\s]|$))\S*)@")
 CODECS: dict[Kind, tuple[Codec, ...]] = {"device": ("raw", "mjpg"), "rtsp": ("h264", "h265")}
 MODES: dict[Kind, tuple[str, ...]] = {
     "csi": ("width", "height", "rate", "flip"),
@@ -62,8 +68,8 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The source without passwords, to be printed (see `without_password`)."""
-        return without_password(self.text)
+        """The source without passwords, in one line, to be printed or sent (see `without_password`)."""
+        return shown(without_password(self.text))
 
 
 def source_from_text(text: str, mode: Mode | None = None) -> Source:
@@ -86,8 +92,7 @@ def source_from_text(text: str, mode: Mode | None = None) -> Source:
 
 def without_password(text: str) -> str:
     """Replace the passwords in a text by stars: in URLs, their queries, and properties of GStreamer elements."""
-    text = re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
-    return SECRET.sub(r"\1***", text)
+    return SECRET.sub(r"\1***", LOGIN.sub(r"\1:***@", text))
 
 
 def _split(text: str) -> tuple[Kind, str, str]:
@@ -96,7 +101,7 @@ def _split(text: str) -> tuple[Kind, str, str]:
         return "device", f"/dev/video{path}", query
     if path.startswith("/dev/"):
         return "device", path, query
-    if re.search(r"(^|\s)!\s", text) and not Path(text).exists():
+    if re.search(r"(^|\s)!\s", text) and not _exists(text):
         return "pipeline", text, ""
     if match := re.match(r"([A-Za-z][\w+.-]*)://", text):
         return _split_url(text, match[1].lower())
@@ -104,9 +109,13 @@ def _split(text: str) -> tuple[Kind, str, str]:
         raise UsageError(f"got an empty source, expected {EXPECTED}")
     if os.path.isdir(text):  # noqa: PTH112 -- Path.is_dir raises without permission
         raise UsageError(f"{text}: got a folder, expected {EXPECTED}; write '{text.rstrip('/')}/*.jpg', in quotes")
-    if has_picture_suffix(text) or (re.search(r"[*?\[]", text) and not Path(text).exists()):
+    if has_picture_suffix(text) or (re.search(r"[*?\[]", text) and not _exists(text)):
         return "pictures", text, ""
     return "video", text, ""
+
+
+def _exists(text: str) -> bool:
+    return os.path.exists(text)  # noqa: PTH110 -- Path.exists raises for a longer name than files have, as of a pipeline
 
 
 def _split_url(text: str, scheme: str) -> tuple[Kind, str, str]:

@@ -33,6 +33,9 @@ class State(str, enum.Enum):
     FAILED = "failed"
 
 
+FINISHED = (State.ENDED, State.FAILED)
+
+
 @dataclasses.dataclass(frozen=True)
 class Timeouts:
     """The timeouts of a reader, in seconds. UsageError for one below 0, and for NaN, which would never be over.

@@ -21,7 +21,7 @@ from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import Region
 from taijitu_runtime.live.smoothing import SmoothedAnswers
-from taijitu_runtime.live.states import Frame, State
+from taijitu_runtime.live.states import FINISHED, Frame, State
 from taijitu_runtime.live.summary import Percentiles, Rate, Summary
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Watcher:
     def classify(self, frame: Frame) -> Result:
         """Return the result for the next frame. Raises UsageError if the region is not inside it."""
         height, width = frame.pixels.shape[:2]
-        box = self._view.region.box(width, height) if self._view.region else None
+        box = self._view.region.box(width, height, frame.name) if self._view.region else None
         classified = self._seen % self._view.every == 0
         self._seen += 1
         if classified:
@@ -166,6 +166,7 @@ def watch(
     began_s: float | None = None
     with reader:
         while not stop.is_set():
+            is_over = reader.state in FINISHED  # asked first: a last frame may come right after `take` has waited
             frame = reader.take(POLL_S)
             if frame is not None:
                 began_s = began_s or frame.captured_s
@@ -174,7 +175,7 @@ def watch(
                     latency.add(result.latency_ms)
                     age.add(result.age_ms)
                 callback(result)
-            elif reader.state in (State.ENDED, State.FAILED):
+            elif is_over:
                 break
             elif idle:
                 idle(reader.state)

@@ -21,6 +21,7 @@ from PIL import Image
 from taijitu_runtime.answers import Scores
 from taijitu_runtime.live import Counters, Frame, Reader, Source, State, Timeouts
 from taijitu_runtime.live.smoothing import SmoothedAnswers
+from taijitu_runtime.live.states import FINISHED
 from taijitu_runtime.live.watch import image_from_bgr
 from taijitu_server.cameras.latest_value import LatestValue
 from taijitu_server.cameras.mjpeg import banner, part_from_image
@@ -37,7 +38,6 @@ NOTIFY_S = 1.0  # between messages while nothing changes
 RATE_WINDOW_S = 2.0
 TOP = 5
 STOPPED = "stopped"
-FINISHED = (State.ENDED, State.FAILED)
 
 T = TypeVar("T")
 
@@ -193,12 +193,13 @@ class Camera:
         with Reader(self.source, timeouts=timeouts, realtime=realtime) as reader:
             self._reader = reader
             while not quit_.is_set():
+                is_over = reader.state in FINISHED  # asked first: a last frame may come right after `take` has waited
                 frame = reader.take(POLL_S)
                 if frame is not None:
                     self._classify(frame)
                 self._measure_rates()
                 self._notify(reader)
-                if frame is None and reader.state in FINISHED:
+                if frame is None and is_over:
                     break
 
     def _classify(self, frame: Frame) -> None:

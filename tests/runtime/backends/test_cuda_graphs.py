@@ -9,6 +9,7 @@ import dataclasses
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from taijitu_runtime.backends import open_backend
 from taijitu_runtime.backends.gpu_arrays import GpuArray
@@ -24,7 +26,9 @@ from taijitu_runtime.backends.trt.engine import Engine
 from taijitu_runtime.backends.trt.plan import Plan
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.card import ModelCard
+from taijitu_runtime.classify.cli import main as classify
 from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.live.cli import main as camera
 from tests.helpers.pretend_tensorrt import (
     COLOURS,
     SCALED,
@@ -106,6 +110,25 @@ def test_without_graphs_a_batch_is_as_large_as_it_is() -> None:
         check(engine, count)
     assert gpu.launched == []
     assert len(plan.contexts) == 1
+
+
+@pytest.mark.parametrize("command", [classify, camera], ids=["classify", "camera"])
+@pytest.mark.parametrize(("flags", "launched"), [([], True), (["--no-cuda-graphs"], False)])
+def test_the_commands_answer_with_and_without_graphs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: Callable[[list[str]], int],
+    flags: list[str],
+    launched: bool,
+) -> None:
+    card = ModelCard.from_dict(card_dict(height=SIDE, width=SIDE))
+    gpu, _ = pretend(tmp_path / "model.engine", COLOURS, monkeypatch, card=card)
+    Image.new("RGB", (SIDE, SIDE), (0, 9, 0)).save(picture := tmp_path / "green.png")
+    source = ["--source"] if command is camera else []
+    assert command([str(tmp_path / "model.engine"), *source, str(picture), *flags]) == 0
+    assert "green" in capsys.readouterr().out
+    assert bool(gpu.launched) is launched
 
 
 def test_graphs_take_a_bounded_share_of_the_memory(caplog: pytest.LogCaptureFixture) -> None:

@@ -265,6 +265,19 @@ def test_a_list_has_names_that_end_in_null_bytes(
         assert [row["label"] for row in rows] == ["red", "blue", "green"]
 
 
+def test_a_file_called_like_standard_input_is_read_where_its_folder_is_written(
+    tiny_onnx: Path, pictures: Path, tmp_path: Path, capsys: Capture, piped: Callable[[bytes], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(pictures / "red.png", "-")
+    Path("list").write_bytes(b"./-\0")
+    for arguments in (["./-"], ["--files0-from", "list"]):
+        piped((pictures / "deep" / "blue.jpg").read_bytes())
+        assert run(tiny_onnx, *arguments, "--csv", "--top", 1) == 0
+        assert [row["label"] for row in csv.DictReader(capsys.readouterr().out.splitlines())] == ["red"]
+
+
 @pytest.mark.parametrize("content", [b"", b"a.png\0\0b.png\0", b"-\0", b"a.png\n", b"a.png\nb.png\n"])
 def test_a_list_without_names_is_wrong_use(
     tiny_onnx: Path, capsys: Capture, piped: Callable[[bytes], None], content: bytes

@@ -113,6 +113,7 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "VIDEO", "--roi", ""], "got the region ''"),
         (["--source", "VIDEO", "--top", "4"], "got top 4, expected 1 to 3"),
         (["--source", "0", "--realtime"], "got --realtime, expected a video file with it"),
+        (["--source", "filesrc ! appsink", "--realtime"], "got --realtime, expected a video file with it"),
         (["--source", "*.none", "--smoothing", "1"], "got smoothing over pictures"),
         (["--source", "0", "--stall-timeout", "0"], "got --stall-timeout 0.0, expected"),
         (["--source", "0", "--frozen", "-1"], "got --frozen -1.0, expected"),

@@ -28,6 +28,8 @@ from PIL import Image
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Reader, State, Timeouts
 from taijitu_runtime.live.capturing.damage import LONGEST_HOLD, Damage, is_mostly_grey
+from taijitu_runtime.live.capturing.link import Message
+from taijitu_runtime.live.capturing.process import CaptureProcess
 from taijitu_runtime.live.states import FrozenDetector, TimeLimits
 from tests.helpers.full_disk import full_disk
 from tests.helpers.mjpeg_server import MjpegServer, age_ms
@@ -488,6 +490,16 @@ def test_a_picture_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytes
         server.shutdown()
 
 
+@pytest.mark.parametrize("free_bytes", [0, 20_000_000])  # 0: the kernel does not say
+def test_the_libraries_of_a_process_are_not_taken_for_a_picture_that_never_ends(
+    video: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    monkeypatch.setattr("taijitu_runtime.live.reader.available_bytes", lambda: free_bytes)
+    monkeypatch.setattr("taijitu_runtime.live.reader.POLL_S", 0.01)  # as on a board that takes seconds to load them
+    with Reader(str(video)) as reader:
+        assert reader.take(20) is not None, reader.error
+
+
 def test_damage_of_one_frame_holds_up_to_the_next_key_frame() -> None:
     damage = Damage()
     damage.hear("Packet corrupt (stream = 0, dts = 1).")  # of probing
@@ -563,6 +575,24 @@ def test_a_moment_without_descriptors_ends_no_reader(server: MjpegServer) -> Non
             assert reader.take(20) is not None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_another_mode_than_was_asked_for_is_told_once(
+    server: MjpegServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Webcam(CaptureProcess):
+        def receive(self, timeout_s: float) -> Message | None:
+            message = super().receive(timeout_s)
+            return message | {"unlike": "got width 640"} if message and message["is"] == "opened" else message
+
+    monkeypatch.setattr("taijitu_runtime.live.reader.CaptureProcess", Webcam)
+    with Reader(server.url, timeouts=QUICK) as reader:
+        assert reader.take(20) is not None
+        server.unplug()
+        wait_until(lambda: reader.state is State.RECONNECTING)
+        server.restore()
+        wait_until(lambda: reader.counters.reconnects >= 1)
+    assert [text for text in caplog.messages if "width" in text] == [f"{server.url}: got width 640"]
 
 
 def test_a_password_is_not_an_argument_of_a_process() -> None:

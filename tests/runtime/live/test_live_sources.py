@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.errors import SourceError, UsageError
 from taijitu_runtime.live import Mode, Source, source_from_text
-from taijitu_runtime.live.capturing.capture import VideoCapture, gives_grey
+from taijitu_runtime.live.capturing.capture import VideoCapture, gives_grey, open_capture
 from taijitu_runtime.live.capturing.diagnosis import cure, holders
 from taijitu_runtime.live.capturing.pipelines import Platform, plan_from_source
 from taijitu_runtime.live.sources import without_password
@@ -22,6 +23,7 @@ from taijitu_runtime.live.sources import without_password
 JETSON = Platform(jetson=True, gstreamer=True)
 LAPTOP = Platform(jetson=False, gstreamer=False)
 SINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+LONG = f"v4l2src ! videocrop top=10 {'! identity ' * 30}! appsink"  # longer than the name of a file may be
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,8 @@ SINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 
         ("cat.PNG", "pictures", "cat.PNG", False),
         ("videotestsrc ! appsink", "pipeline", "videotestsrc ! appsink", True),
         ("filesrc ! decodebin ! appsink", "pipeline", "filesrc ! decodebin ! appsink", False),
+        (LONG, "pipeline", LONG, True),
+        ("a" * 300 + "*", "pictures", "a" * 300 + "*", False),
     ],
 )
 def test_a_source_is_understood(text: str, kind: str, address: str, live: bool) -> None:
@@ -176,6 +180,58 @@ def test_grey_is_taken_where_the_pipeline_says_so(caps: str) -> None:
     assert (picture == 7).all()
 
 
+class Webcam:
+    """A stand-in for a cv2.VideoCapture with V4L2: 640 x 480, 30 frames/s, YUYV; OpenCV sets no width alone."""
+
+    def __init__(self, *_: object) -> None:
+        self._mode = {"FRAME_WIDTH": 640.0, "FRAME_HEIGHT": 480.0, "FPS": 30.0, "FOURCC": fourcc("YUYV")}
+        self._asked: dict[str, float] = {}
+
+    def isOpened(self) -> bool:  # noqa: N802 -- OpenCV's name
+        return True
+
+    def set(self, number: int, value: float) -> bool:
+        self._asked[NAMES.get(number, "")] = value
+        if {"FRAME_WIDTH", "FRAME_HEIGHT"} <= self._asked.keys():
+            self._mode |= {"FRAME_WIDTH": 1280.0, "FRAME_HEIGHT": 720.0}
+        if self._asked.get("FOURCC") == fourcc("MJPG"):
+            self._mode["FOURCC"] = fourcc("MJPG")
+        if self._asked.get("FPS") == 7:
+            self._mode["FPS"] = math.nan
+        return True
+
+    def get(self, number: int) -> float:
+        return self._mode.get(NAMES.get(number, ""), -1.0)
+
+
+def fourcc(text: str) -> float:
+    return float(cv2.VideoWriter.fourcc(*text))
+
+
+NAMES = {getattr(cv2, f"CAP_PROP_{name}"): name for name in ("FRAME_WIDTH", "FRAME_HEIGHT", "FPS", "FOURCC")}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0", ""),
+        ("0?width=1280&height=720&rate=30&codec=mjpg", ""),
+        ("0?codec=raw&rate=7", ""),  # this driver does not say its rate
+        ("0?width=1280", "got width 640 from the camera, expected width 1280; give width and height together"),
+        ("0?width=1920&height=1080", "got width 1280, height 720 from the camera, expected width 1920, height 1080; "),
+        ("0?rate=60", "got rate 30 from the camera, expected rate 60; "),
+    ],
+)
+def test_a_camera_that_gives_another_mode_than_was_asked_for_is_reported(
+    text: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", Webcam)
+    capture = open_capture(cv2, plan_from_source(source_from_text(text), LAPTOP), 10, 10, live=True)
+    assert capture is not None
+    assert capture.unlike.startswith(told)
+    assert bool(capture.unlike) == bool(told)
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [
@@ -220,6 +276,7 @@ def test_a_device_that_is_no_camera_is_not_called_busy() -> None:
 def test_an_unreachable_file_is_reported() -> None:
     name = "a" * 300 + ".mp4"
     assert "got a file that cannot be reached (File name too long)" in cure(Source(name, "video", name, live=False), [])
+    assert "got no picture of that name" in cure(Source(name, "pictures", name, live=False), [])
 
 
 def test_the_process_that_holds_a_camera_is_named(tmp_path: Path) -> None:
@@ -257,6 +314,12 @@ def test_a_process_that_ends_meanwhile_is_not_an_error(tmp_path: Path, monkeypat
         ("http://host/a.mjpg?usr=a&PWD=secret", "http://host/a.mjpg?usr=a&PWD=***"),
         ('rtspsrc user-id=u user-pw="my secret" ! decodebin', "rtspsrc user-id=u user-pw=*** ! decodebin"),
         ("rtsp://host:8554/bypass=1@b", "rtsp://host:8554/bypass=1@b"),
+        ("rtsp://host/user=admin_password=secret_channel=1.sdp?a=1", "rtsp://host/user=admin_password=***"),
+        ("https://host/a.mjpg?access_token=secret&x=1", "https://host/a.mjpg?access_token=***&x=1"),
+        ("rtspsrc proxy-pw=secret user-pw = 'my secret' ! x", "rtspsrc proxy-pw=*** user-pw = *** ! x"),
+        ("rtsp://user:sec/ret@host/a", "rtsp://user:***@host/a"),
+        ("rtsp://user:secret@host/a@b", "rtsp://user:***@host/a@b"),
+        ("rtsp://[fe80::1]:554/a@b", "rtsp://[fe80::1]:554/a@b"),
     ],
 )
 def test_no_password_is_shown(text: str, shown: str) -> None:

@@ -17,11 +17,12 @@ from taijitu_runtime.answers import Answer, scores_from_logits
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_runtime.errors import SourceError, UsageError
-from taijitu_runtime.live import Frame, Reader, Region, Result, View, Watcher, watch
+from taijitu_runtime.live import Frame, Reader, Region, Result, State, View, Watcher, watch
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.smoothing import SmoothedAnswers, Smoother
 from taijitu_runtime.live.summary import Percentiles, Rate
 from taijitu_runtime.live.watch import image_from_bgr
+from tests.helpers.waiting import eventually
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
 
@@ -71,6 +72,14 @@ def test_the_region_is_what_is_classified(tiny_onnx: Path, halves: Frame) -> Non
 def test_a_region_that_makes_no_sense_is_refused(text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         Region.from_text(text).box(80, 40)
+
+
+def test_a_picture_that_is_too_small_for_the_region_is_named(tiny_onnx: Path, halves: Frame) -> None:
+    frame = dataclasses.replace(halves, name="small\n.png")
+    with Classifier.from_file(tiny_onnx) as classifier:
+        watcher = Watcher(classifier, View(region=Region.from_text("0,0,81,40")))
+        with pytest.raises(UsageError, match=r"80 x 40, small\\n\.png"):
+            watcher.classify(frame)
 
 
 @pytest.mark.parametrize("numbers", [(-60, 0, 100, 40), (0, -1, 10, 10), (0, 0, math.nan, 1), (0, 0, math.inf, 1)])
@@ -202,6 +211,21 @@ def test_a_callback_sees_every_frame_of_a_file_and_may_stop(tiny_onnx: Path, tmp
         assert summary.age.percentile(50) >= summary.latency.percentile(50) > 0
         summary = watch(classifier, Reader(f"{tmp_path}/*.png"), lambda _: stop.set(), stop=stop)
         assert summary.classified == 1
+
+
+def test_a_last_frame_that_comes_right_after_a_wait_is_classified(tiny_onnx: Path, photograph: Path) -> None:
+    class Late(Reader):
+        """Takes nothing at first, and returns when all is over, as where other programs have the cores."""
+
+        def take(self, timeout_s: float | None = None) -> Frame | None:
+            if self.state is State.ENDED:
+                return super().take(timeout_s)
+            eventually(lambda: self.state is State.ENDED)
+            return None
+
+    with Classifier.from_file(tiny_onnx) as classifier:
+        summary = watch(classifier, Late(str(photograph)), lambda _: None)
+    assert (summary.classified, summary.counters.dropped) == (1, 0)
 
 
 def test_a_source_that_never_opened_is_an_error(tiny_onnx: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import re
 import socket
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 import cv2
 import httpx
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,9 +27,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.live import Timeouts, source_from_text
+from taijitu_runtime.live import Frame, Reader, State, Timeouts, source_from_text
 from taijitu_server.cameras.camera import Camera
 from taijitu_server.cameras.mjpeg import banner, part_from_image
+from taijitu_server.errors import CAMERA_OFF, HttpError
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings, settings_from, shown_settings
 from tests.helpers.mjpeg_server import MjpegServer, age_ms, stamped
@@ -177,7 +180,7 @@ def test_a_camera_that_repeats_one_frame_is_reported_frozen_everywhere(
     start_server: Callable[..., Server], tiny: Path
 ) -> None:
     with MjpegServer(rate_hz=20) as desk:
-        flags = ["--camera", f"desk={desk.url}", "--camera-frozen-s", "0.5"]
+        flags = ["--camera", f"desk={desk.url}", "--camera-frozen-s", "0.5", "--camera-width", "320"]
         running = start_server(str(tiny), *flags, "--no-access-log")
         assert when_running(running, "desk")["frames"]["repeated"] == 0
         desk.is_frozen = True
@@ -187,8 +190,9 @@ def test_a_camera_that_repeats_one_frame_is_reported_frozen_everywhere(
         assert found["age_ms"] < 1000  # which tells nothing of it
         assert metric(running, 'taijitu_camera_state{camera="desk",state="frozen"}') == 1
         assert metric(running, 'taijitu_camera_frames_repeated_total{camera="desk"}') > 5
-        shown = [float(frame[100:200].mean()) for frame in itertools.islice(frames(running, "desk"), 2)]
-        assert max(shown) < 30  # darkened, of 67
+        shown = list(itertools.islice(frames(running, "desk"), 2))
+        assert {frame.shape for frame in shown} == {(240, 320, 3)}
+        assert max(float(frame[100:200].mean()) for frame in shown) < 30  # darkened, of 67
         desk.is_frozen = False
         assert when_running(running, "desk")["error"] is None
         code, log = running.stop()
@@ -259,6 +263,49 @@ def test_of_starts_and_stops_at_once_the_last_one_decides() -> None:
         return states
 
     assert asyncio.run(command()) == ["stopped", "opening", "stopped", "opening"]
+
+
+def test_the_last_frame_of_a_video_is_not_lost_where_it_comes_right_after_a_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(Reader):
+        """Takes nothing at first, and returns when all is over, as where other programs have the cores."""
+
+        def take(self, timeout_s: float | None = None) -> Frame | None:
+            if self.state is State.ENDED:
+                return super().take(timeout_s)
+            eventually(lambda: self.state is State.ENDED)
+            return None
+
+    def no_model() -> ServedModel:
+        raise HttpError(CAMERA_OFF, "no model, but a frame that was taken")
+
+    async def watched() -> str | None:
+        camera = Camera("a", source_from_text(str(tmp_path / "a.png")), no_model, Settings())
+        await camera.start()
+        while camera.is_running:
+            await asyncio.sleep(0.02)
+        return camera.error
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr("taijitu_server.cameras.camera.Reader", Late)
+    assert asyncio.run(watched()) == "no model, but a frame that was taken"
+
+
+def test_the_state_of_a_camera_whose_name_is_not_unicode_can_be_sent() -> None:
+    def no_model() -> ServedModel:
+        raise AssertionError("no frame comes")
+
+    async def watched() -> dict[str, Any]:
+        camera = Camera("a", source_from_text(os.fsdecode(b"caf\xe9\n.avi")), no_model, Settings())
+        await camera.start()
+        while camera.is_running:
+            await asyncio.sleep(0.02)
+        return camera.status()
+
+    sent = orjson.loads(orjson.dumps(asyncio.run(watched())))
+    assert sent["source"] == r"caf\udce9\n.avi"
+    assert sent["error"].startswith(r"caf\udce9\n.avi: got no such file")
 
 
 @pytest.mark.parametrize("size", [(640, 480), (720, 1280), (320, 240)])
@@ -395,8 +442,17 @@ def test_a_camera_keeps_its_model_and_the_pictures_of_a_folder_are_answered_one_
     make_tiny_onnx(tmp_path / "one.onnx")
     for number, colour in enumerate([(0, 0, 255), (0, 255, 0), (255, 0, 0)]):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), colour, np.uint8))
+    film = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
+    for number in range(20):
+        film.write(np.full((48, 64, 3), (0, 0, 230) if number < 6 else (230, 0, 0), np.uint8))
+    film.release()
     cameras = ["--camera", f"door={door.url}", "--camera", f"folder={tmp_path}/*.png"]
+    cameras += ["--camera", f"film={tmp_path}/film.avi", "--camera-smoothing-s", "3600"]
     running = start_server("--models", str(tmp_path), "--reload-by-post", *cameras, "--no-access-log")
+    eventually(lambda: status(running, "film")["state"] == "ended")
+    ended = status(running, "film")
+    assert ended["frames"]["classified"] == 20
+    assert ended["latest"]["answers"][0]["label"] == "red"  # 0.7 s of blue are little of an hour
     eventually(lambda: status(running, "folder")["state"] == "ended")
     best = status(running, "folder")["latest"]["answers"][0]
     assert (best["label"], best["probability"] > 0.8) == ("blue", True)  # nothing of those before it

@@ -20,6 +20,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from taijitu_runtime.errors import UsageError
+from taijitu_server.cli import build_parser
 from taijitu_server.errors import HttpError
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.batcher import Job
@@ -27,7 +28,7 @@ from taijitu_server.models.decode_pool import DecodePool
 from taijitu_server.models.folder import find_models, misplaced_models
 from taijitu_server.models.registry import Registry
 from taijitu_server.models.served_model import ServedModel
-from taijitu_server.settings import Settings
+from taijitu_server.settings import Settings, settings_from
 from tests.helpers.image_file import image_file
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.server_process import WITH_ERRORS, Server
@@ -342,6 +343,26 @@ def test_a_model_that_hangs_is_reported_and_freed_although_it_was_replaced(tmp_p
     asyncio.run(scenario())
     pool.close()
     registry.close()
+
+
+@pytest.mark.parametrize(("delay", "batches"), [("1000", [2, 2]), ("0", [1, 1])])
+def test_a_batch_waits_for_more_pictures_as_long_as_is_set(tmp_path: Path, delay: str, batches: list[int]) -> None:
+    arguments = [str(make_tiny_onnx(tmp_path / "model.onnx")), "--max-delay-ms", delay, "--max-batch", "2"]
+    flags = vars(build_parser().parse_args([*arguments, "--instances", "1"]))
+    path, file = flags.pop("model"), flags.pop("settings")
+    model = ServedModel.open("", "1", path, settings_from(flags, file), Metrics())
+
+    async def ask() -> list[int]:
+        first = model.submit(None, lambda _: model.rows_from_pictures([red()]))
+        await asyncio.wait([first.future], timeout=30 if delay == "0" else 0.05)
+        second = model.submit(None, lambda _: model.rows_from_pictures([red()]))
+        await asyncio.wait_for(asyncio.gather(first.future, second.future), 30)
+        return [first.batch, second.batch]
+
+    try:
+        assert asyncio.run(ask()) == batches
+    finally:
+        model.close()
 
 
 def test_requests_to_a_model_and_to_the_one_that_replaced_it_are_counted_together(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from taijitu_runtime.pictures.preprocess import decode_picture
 
 KEY_FRAMES = (0, ord("?"), ord("I"))  # among OpenCV's frame types; 0 and ? are unknown
 LONGEST_S = 1e6  # OpenCV counts milliseconds in 32 bits
+MODE = {"FOURCC": "codec", "FRAME_WIDTH": "width", "FRAME_HEIGHT": "height", "FPS": "rate"}
 RAW_FORMAT = re.compile(r"\bformat\s*=\s*(?:\(string\)\s*)?\"?(\w+)")
 
 
@@ -28,6 +29,7 @@ class Capture(Protocol):
         name: The file of a picture; "" for any other source.
         position_s: The frame's position in a video file, in seconds; None where the source has none.
         rate_hz: Frames per second as the source declares them; None if it does not.
+        unlike: How a camera's mode differs from the requested one: got, expected and what to do; "" if it does not.
         is_key: The frame is a key frame, decoded without others, so that earlier damage ends there.
         threads: The number of frames that the decoder may be ahead, plus one.
     """
@@ -35,6 +37,7 @@ class Capture(Protocol):
     name: str
     position_s: float | None
     rate_hz: float | None
+    unlike: str
     is_key: bool
     threads: int
 
@@ -79,7 +82,9 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float, *, live: b
     # Not for files, whose frames may be two fields with a JPEG each.
     if plan.opener == "ffmpeg" and live and gives_jpegs(cv2, video):
         return JpegCapture(cv2, video)
-    return VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg", gives_grey=gives_grey(plan))
+    capture = VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg", gives_grey=gives_grey(plan))
+    capture.unlike = unlike(cv2, video, plan)
+    return capture
 
 
 def _name_for_ffmpeg(target: str) -> str | bytes:
@@ -87,6 +92,28 @@ def _name_for_ffmpeg(target: str) -> str | bytes:
         return target
     name = str(Path(target).absolute())  # FFmpeg takes the part of a relative path before a colon as a protocol
     return name if name.isprintable() else os.fsencode(name)  # as text, a name that is not UTF-8 crashes OpenCV
+
+
+def unlike(cv2: Any, video: Any, plan: Plan) -> str:
+    """Return in which mode a device gives frames, and in which it should, where the two differ; "" otherwise.
+
+    V4L2 takes the nearest mode and reports no error, and OpenCV sets a width only together with a height.
+    """
+    got, expected = [], []
+    for name, value in plan.properties:
+        if name in MODE:
+            given = video.get(getattr(cv2, f"CAP_PROP_{name}"))
+            wanted = cv2.VideoWriter.fourcc(*value) if isinstance(value, str) else value
+            if given > 0 and abs(given - wanted) >= 1:  # 0, below it and NaN: the driver does not say
+                text = int(given).to_bytes(4, "little").decode("latin-1") if isinstance(value, str) else f"{given:g}"
+                got.append(f"{MODE[name]} {text}")
+                expected.append(f"{MODE[name]} {value}")
+    if not got:
+        return ""
+    return (
+        f"got {', '.join(got)} from the camera, expected {', '.join(expected)}; give width and height together, and "
+        f"a mode that it has: v4l2-ctl -d {plan.target} --list-formats-ext"
+    )
 
 
 def gives_jpegs(cv2: Any, video: Any) -> bool:
@@ -110,6 +137,7 @@ class VideoCapture:
         self._cv2, self._video, self._has_positions, self._gives_grey = cv2, video, has_positions, gives_grey
         self.rate_hz: float | None = video.get(cv2.CAP_PROP_FPS) or None
         self.position_s: float | None = None
+        self.unlike = ""
         self.is_key = True
         self.threads = max(1, int(video.get(cv2.CAP_PROP_N_THREADS))) if has_positions else 1
         self._frame_type = getattr(cv2, "CAP_PROP_FRAME_TYPE", None) if has_positions else None  # from OpenCV 4.6 on
@@ -151,7 +179,7 @@ class VideoCapture:
 class JpegCapture:
     """An MJPEG stream whose JPEGs this package decodes itself, because FFmpeg fills in missing data."""
 
-    name = ""
+    name = unlike = ""
     position_s: float | None = None
     is_key = True
     threads = 1
@@ -181,6 +209,7 @@ class PictureCapture:
 
     position_s: float | None = None
     rate_hz: float | None = None
+    unlike = ""
     is_key = True
     threads = 1
 
