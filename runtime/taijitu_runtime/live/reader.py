@@ -96,7 +96,7 @@ class Reader:
         self._process: CaptureProcess | None = None
         self._read_before = 0  # frames read by earlier processes
         self._told_s = -math.inf
-        self._unlike = ""  # the mode that the camera gives in place of the requested one
+        self._mode_fault = ""  # the mode that the camera gives in place of the requested one
         self._thread = threading.Thread(target=self._work, name="camera", daemon=True)
 
     def __enter__(self) -> Reader:
@@ -225,7 +225,7 @@ class Reader:
                 message = self._receive(process, self._limits.open_s)
                 if message["is"] == "opened":
                     self._rate_hz = message["rate_hz"]
-                    self._warn_of_mode(message["unlike"])
+                    self._warn_of_mode(message["mode_fault"])
                     message = self._receive(process, self._limits.open_s)
                     self._limits.opened(time.monotonic() - began_s)
             while message["is"] != "closed":
@@ -288,10 +288,10 @@ class Reader:
             process.quit()
         return message
 
-    def _warn_of_mode(self, unlike: str) -> None:
-        if unlike and unlike != self._unlike:  # and not at every reconnection
-            logger.warning("%s: %s", self.source.shown, shown(unlike))
-        self._unlike = unlike
+    def _warn_of_mode(self, mode_fault: str) -> None:
+        if mode_fault and mode_fault != self._mode_fault:  # and not at every reconnection
+            logger.warning("%s: %s", self.source.shown, shown(mode_fault))
+        self._mode_fault = mode_fault
 
     def _accept(self, process: CaptureProcess, message: Message) -> None:
         if "read" not in message:

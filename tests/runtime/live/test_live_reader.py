@@ -583,7 +583,7 @@ def test_another_mode_than_was_asked_for_is_told_once(
     class Webcam(CaptureProcess):
         def receive(self, timeout_s: float) -> Message | None:
             message = super().receive(timeout_s)
-            return message | {"unlike": "got width 640"} if message and message["is"] == "opened" else message
+            return message | {"mode_fault": "got width 640"} if message and message["is"] == "opened" else message
 
     monkeypatch.setattr("taijitu_runtime.live.reader.CaptureProcess", Webcam)
     with Reader(server.url, timeouts=QUICK) as reader:

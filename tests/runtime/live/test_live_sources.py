@@ -228,8 +228,8 @@ def test_a_camera_that_gives_another_mode_than_was_asked_for_is_reported(
     monkeypatch.setattr(cv2, "VideoCapture", Webcam)
     capture = open_capture(cv2, plan_from_source(source_from_text(text), LAPTOP), 10, 10, live=True)
     assert capture is not None
-    assert capture.unlike.startswith(told)
-    assert bool(capture.unlike) == bool(told)
+    assert capture.mode_fault.startswith(told)
+    assert bool(capture.mode_fault) == bool(told)
 
 
 @pytest.mark.parametrize(

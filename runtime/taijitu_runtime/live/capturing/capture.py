@@ -29,7 +29,7 @@ class Capture(Protocol):
         name: The file of a picture; "" for any other source.
         position_s: The frame's position in a video file, in seconds; None where the source has none.
         rate_hz: Frames per second as the source declares them; None if it does not.
-        unlike: How a camera's mode differs from the requested one: got, expected and what to do; "" if it does not.
+        mode_fault: How a camera's mode differs from the requested one: got, expected and what to do; "" if it does not.
         is_key: The frame is a key frame, decoded without others, so that earlier damage ends there.
         threads: The number of frames that the decoder may be ahead, plus one.
     """
@@ -37,7 +37,7 @@ class Capture(Protocol):
     name: str
     position_s: float | None
     rate_hz: float | None
-    unlike: str
+    mode_fault: str
     is_key: bool
     threads: int
 
@@ -83,7 +83,7 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float, *, live: b
     if plan.opener == "ffmpeg" and live and gives_jpegs(cv2, video):
         return JpegCapture(cv2, video)
     capture = VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg", gives_grey=gives_grey(plan))
-    capture.unlike = unlike(cv2, video, plan)
+    capture.mode_fault = mode_fault(cv2, video, plan)
     return capture
 
 
@@ -94,7 +94,7 @@ def _name_for_ffmpeg(target: str) -> str | bytes:
     return name if name.isprintable() else os.fsencode(name)  # as text, a name that is not UTF-8 crashes OpenCV
 
 
-def unlike(cv2: Any, video: Any, plan: Plan) -> str:
+def mode_fault(cv2: Any, video: Any, plan: Plan) -> str:
     """Return in which mode a device gives frames, and in which it should, where the two differ; "" otherwise.
 
     V4L2 takes the nearest mode and reports no error, and OpenCV sets a width only together with a height.
@@ -137,7 +137,7 @@ class VideoCapture:
         self._cv2, self._video, self._has_positions, self._gives_grey = cv2, video, has_positions, gives_grey
         self.rate_hz: float | None = video.get(cv2.CAP_PROP_FPS) or None
         self.position_s: float | None = None
-        self.unlike = ""
+        self.mode_fault = ""
         self.is_key = True
         self.threads = max(1, int(video.get(cv2.CAP_PROP_N_THREADS))) if has_positions else 1
         self._frame_type = getattr(cv2, "CAP_PROP_FRAME_TYPE", None) if has_positions else None  # from OpenCV 4.6 on
@@ -179,7 +179,7 @@ class VideoCapture:
 class JpegCapture:
     """An MJPEG stream whose JPEGs this package decodes itself, because FFmpeg fills in missing data."""
 
-    name = unlike = ""
+    name = mode_fault = ""
     position_s: float | None = None
     is_key = True
     threads = 1
@@ -209,7 +209,7 @@ class PictureCapture:
 
     position_s: float | None = None
     rate_hz: float | None = None
-    unlike = ""
+    mode_fault = ""
     is_key = True
     threads = 1
 

@@ -133,7 +133,7 @@ class Sender:
 
     def send_all(self, capture: Capture) -> float:
         """Send frames until the capture has no more, or has to quit; return how long the last wait took, in s."""
-        self.link.send({"is": "opened", "rate_hz": capture.rate_hz, "unlike": capture.unlike})
+        self.link.send({"is": "opened", "rate_hz": capture.rate_hz, "mode_fault": capture.mode_fault})
         _print(open_mark(capture.threads))
         began_s = asked_s = time.monotonic()
         last_s = 0.0
