@@ -94,7 +94,7 @@ def _add_run(group: argparse._ArgumentGroup, required: bool) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
-LAST = Path()  # --resume without a file: OUT/last.pt
+LAST = object()  # --resume without a file: OUT/last.pt
 
 
 @run("taijitu train")
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         other=args.other,
         label_level=args.label_level,
         skip_unreadable=args.skip_unreadable,
-        resume=args.resume is not None if args.resume in (None, LAST) else args.resume,
+        resume=True if args.resume is LAST else args.resume or False,
     )
     if result.finished and result.writes:
         measured = f"{result.history[-1]['eval_top1']:.2f} % on {result.evaluated_on}"

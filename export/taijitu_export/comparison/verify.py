@@ -30,7 +30,8 @@ from taijitu_export.percentages import check_percentage
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.datasets import TrainedOn, check_skipping, evaluation_pictures
+from taijitu_runtime.datasets import PictureSet, TrainedOn, check_skipping, evaluation_pictures
+from taijitu_runtime.datasets.names import role_of
 from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_onnx
@@ -128,7 +129,7 @@ def _judged(
             verdict = verdict_on_logits(comparison, *_coarser(card, reference, on_gpu=on_gpu))
     elif measured is None or targets is None or not_finite:
         verdict = verdict_on_finiteness(not_finite, len(got))
-    elif (promise := _promise(card, expect)) is not None:
+    elif (promise := _promise(card, expect, evidence.pictures)) is not None:
         verdict = verdict_on_accuracy(measured, len(got), len(card.labels), *promise, max_drop, chance_share(targets))
     else:
         verdict = verdict_without_promise(measured, chance_share(targets))
@@ -168,12 +169,22 @@ def _allowed(card: ModelCard, *, on_gpu: bool) -> tuple[str, float]:
     return name, most
 
 
-def _promise(card: ModelCard, expect: float | None) -> tuple[float, str] | None:
-    """Return the expected top-1 accuracy in percent, from the user or from training, and its source."""
+def _promise(card: ModelCard, expect: float | None, judged: PictureSet | None) -> tuple[float, str] | None:
+    """Return the expected top-1 accuracy in percent, from the user or from training, and its source.
+
+    That of val says nothing certain about test: it chose the epoch.
+    """
     if expect is not None:
         return expect, "expected are"
     metrics = card.training.get("metrics")
-    recorded = metrics.get("eval_top1") if isinstance(metrics, dict) else None
+    if not isinstance(metrics, dict):
+        return None
+    split = "" if judged is None else role_of(judged.split)
+    evaluated = role_of(str(card.training.get("evaluation", "")).partition(" (")[0])
+    name = "test_top1" if split == "test" and "test_top1" in metrics else "eval_top1"
+    if name == "eval_top1" and {split, evaluated} == {"test", "val"}:
+        return None
+    recorded = metrics.get(name)
     if isinstance(recorded, (int, float)) and 0 <= recorded <= 100:
         return float(recorded), "its card records"
     return None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from taijitu_runtime import native
 from taijitu_runtime.backends import ModelInput, OrtBackend
-from taijitu_runtime.backends.contract import LAYOUTS
+from taijitu_runtime.backends.contract import layout_of
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.command_line import Parser, run
@@ -159,9 +159,8 @@ def _engine(model: Path) -> Artefact:
             f"{model}: got an engine for batches of {shapes.min[0]} to {shapes.max[0]}, expected a minimum of 1 or a "
             "fixed size, because Triton sends single images; build it again with --minShapes for 1"
         )
-    layout = LAYOUTS[images.dtype]
     spec = engine.card.input
-    model_input = ModelInput(layout, spec.height, spec.width, shapes.min[0], shapes.max[0])
+    model_input = ModelInput(layout_of(images.dtype, spec), spec.height, spec.width, shapes.min[0], shapes.max[0])
     return Artefact(plan, engine.card, model_input, "tensorrt", "model.plan")
 
 

@@ -1,4 +1,4 @@
-"""Run one model's queue in threads: a batch is what gathered while the last one ran, up to the largest batch.
+"""Run one model's queue in threads: a batch is the requests that gathered while the last one ran.
 
 No timer is needed under load, and a lone request never waits. Results go back to the event loop by one call per batch.
 """
@@ -81,7 +81,7 @@ class Job:
 
 
 class Batcher:
-    """Threads, `instances` of them, that run `infer` on queued jobs, up to `max_batch` rows at a time.
+    """Threads, `instances` of them, that run `infer` on queued jobs: whole ones, until they have `max_batch` rows.
 
     `deliver` is called from those threads with jobs whose outcome is set; every queued job is delivered once. A thread
     that dies (SystemExit from a driver, for example) fails the jobs it held, and is replaced a few times a minute at

@@ -221,6 +221,30 @@ def test_without_a_reference_what_is_expected_or_recorded_is_the_measure(
     assert any("--reference" in what for what in found["not_judged"])
 
 
+@pytest.mark.parametrize(
+    ("split", "evaluation", "metrics", "verdict"),
+    [
+        ("test", "val", {"eval_top1": 100.0, "test_top1": 70.0}, "fine"),
+        ("test", "val", {"eval_top1": 100.0, "test_top1": 100.0}, "not fine"),
+        ("test", "validation (0.2 of train)", {"eval_top1": 100.0}, "not shown"),  # compared with nothing
+        ("test", "test", {"eval_top1": 100.0}, "not fine"),
+        ("val", "val", {"eval_top1": 100.0, "test_top1": 70.0}, "not fine"),
+        ("val", "test", {"eval_top1": 100.0}, "not shown"),
+    ],
+)
+def test_the_recorded_accuracy_is_that_of_the_split_that_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, evaluation: str, metrics: Any, verdict: str
+) -> None:
+    folder = tmp_path / "data" / split
+    paint(folder, 40)
+    for index in range(12):  # a tenth of the pictures have another label
+        (folder / "red" / f"{index}.png").write_bytes((folder / "blue" / f"{index}.png").read_bytes())
+    card = card_dict(tuple(PAINT), training={"evaluation": evaluation, "metrics": metrics})
+    model = make_tiny_onnx(tmp_path / "a.onnx", labels=tuple(PAINT), card=card)
+    _, found = verify(capsys, model, "--data", tmp_path / "data")
+    assert found["verdict"] == verdict
+
+
 def test_pictures_of_one_label_alone_judge_nothing_and_the_others_are_named(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,6 +249,18 @@ def test_minutes_set_the_epochs_and_a_resumed_run_keeps_them(tiny_data: Path, tm
     assert main([*timed[:-1], "0.2", "--resume"]) == 2
 
 
+def test_a_timed_run_with_a_warm_up_is_resumed_with_its_own_share_of_it(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "epochs_that_fit", lambda *_: 9)  # 1 of 10 epochs becomes 0.9, and would become 0.89...
+    out = tmp_path / "run"
+    timed = ["--data", str(tiny_data), "--out", str(out)]
+    first = ["--model", "yynet_small_16", "--recipe", "fine_tune", "--set", "batch_size=24", "--minutes", "1"]
+    assert main([*timed, *first]) == 0
+    assert main([*timed, "--resume"]) == 0
+    assert main([*timed, "--resume", "--set", "epochs=20"]) == 2, "the time that was given sets them"
+
+
 def test_a_disk_that_is_full_before_anything_is_saved_says_to_start_again(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,9 @@ import torch
 from taijitu_runtime.errors import OUT_OF_MEMORY, WriteError, first_line
 from taijitu_training.errors import TrainingError
 
+LEAST_AT_ONCE = 2
+"""Pictures of one part of a batch, which batch norm needs."""
+
 
 @contextmanager
 def explain_out_of_memory(batch_size: int, processes: int, accumulate: int) -> Iterator[None]:
@@ -27,14 +30,14 @@ def explain_out_of_memory(batch_size: int, processes: int, accumulate: int) -> I
             raise
         parts = processes * accumulate
         at_once = batch_size // parts
-        smaller = max(2, at_once // 2) * parts
-        # Parts are equal, and batch norm needs two pictures in each.
-        most = batch_size // (2 * processes)
+        smaller = at_once // 2 * parts
+        most = batch_size // (LEAST_AT_ONCE * processes)  # parts are equal
         finer = [count for count in range(2 * accumulate, most + 1) if batch_size % (processes * count) == 0]
         or_parts = f", or --accumulate {finer[0]}, which keeps the batch of {batch_size}" if finer else ""
-        raise TrainingError(
-            f"out of memory with {at_once} pictures at once; try --set batch_size={smaller} in a new --out{or_parts}"
-        ) from None
+        cure = f"try --set batch_size={smaller} in a new --out{or_parts}"
+        if at_once < 2 * LEAST_AT_ONCE:
+            cure = "train a smaller network, or end other programs"
+        raise TrainingError(f"out of memory with {at_once} pictures at once; {cure}") from None
 
 
 @contextmanager

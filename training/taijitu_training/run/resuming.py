@@ -63,12 +63,6 @@ class PreviousRun:
             raise CheckpointError(f"the recipe in last.pt is damaged ({first_line(error)}); start a new run") from None
 
 
-def epochs_of(path: Path | None) -> int | None:
-    """Return the epochs of the run to resume, so that its time is not measured again; None for no run."""
-    epochs = None if path is None else checkpoint.load(path).training.get("recipe", {}).get("epochs")
-    return epochs if isinstance(epochs, int) else None
-
-
 def load_resumable(path: Path, own: Checkpoint) -> Checkpoint:
     """Return the checkpoint at `path` to continue from. `own`: what the run would save now, its weights aside.
 

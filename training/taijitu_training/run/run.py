@@ -42,7 +42,7 @@ from taijitu_training.run.pacing import TRIAL_EPOCHS, epochs_that_fit
 from taijitu_training.run.predictions import PredictionLog, Predictions
 from taijitu_training.run.recall import macro, recalls, recalls_in_words
 from taijitu_training.run.report import write_report
-from taijitu_training.run.resuming import epochs_of, load_resumable
+from taijitu_training.run.resuming import load_resumable
 from taijitu_training.run.stop import StopRequest
 from taijitu_training.weights.fitting import classification_layer
 from taijitu_training.weights.starting_point import InitialWeights
@@ -100,9 +100,8 @@ class Run:
             self._steps = {"steps_per_epoch": steps, "processes": self.processes.count, "parts": share.parts}
             model = model.to(self.device).to(memory_format=torch.channels_last)
             with StopRequest() as stop:
-                if self.minutes is not None:
-                    before = self.processes.first_does(lambda: epochs_of(resume_from))
-                    epochs = before or self._epochs_that_fit(model, source, self.minutes, began, stop)
+                if self.minutes is not None and resume_from is None:  # a resumed run has those of its recipe
+                    epochs = self._epochs_that_fit(model, source, self.minutes, began, stop)
                     self.recipe = self.recipe.with_epochs(epochs)
                 state = self._start(model, self.recipe, source.cut.steps)
                 if resume_from is not None:
