@@ -50,7 +50,7 @@ RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
 
-# The flags of export/to_engine.py that decide the result, and the only ones that a rebuild repeats: a sidecar may come
+# The flags of taijitu engine that decide the result, and the only ones that a rebuild repeats: a sidecar may come
 # from an untrusted source, so it must not name other files, ask for help or change what is printed.
 RECORDED_FLAGS = frozenset(
     f"--{name}"
@@ -214,7 +214,7 @@ class EngineCard:
     `card`: the model's, as in the ONNX file; None for an ONNX file that has none. `profiles`: for each optimisation
     profile the range of each input's shape. `flags`: the names of the builder's and the network's flags that were set
     ("FP16", "STRONGLY_TYPED"), and "NISH_PLUGIN" where the plan computes Nish by taijitu's plugin. `plan_sha256`: 64
-    hex digits of the plan. `arguments`: of export/to_engine.py, without the ONNX and --saveEngine, which follow from
+    hex digits of the plan. `arguments`: of taijitu engine, without the ONNX and --saveEngine, which follow from
     `source` and the sidecar's own name. ArtefactError for any field outside its range.
     """
 
@@ -290,7 +290,7 @@ class EngineCard:
         try:
             return cls.from_dict(json.loads(path.read_bytes()))
         except FileNotFoundError:
-            got = f"{plan}: got no {path.name} next to it, expected the sidecar that export/to_engine.py writes"
+            got = f"{plan}: got no {path.name} next to it, expected the sidecar that taijitu engine writes"
             raise ArtefactError(f"{got}; copy it too, or build the engine again: {BUILD_AGAIN}") from None
         except OSError as error:
             raise ArtefactError(f"{path}: got a file that cannot be read ({error.strerror}); check it") from None

@@ -147,7 +147,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: The file was not made by taijitu, or is damaged; one line.
     """
     path = Path(path)
-    do = "give a checkpoint that training/train.py wrote"
+    do = "give a checkpoint that taijitu train wrote"
     if not path.is_file():
         got = "got a folder or device" if path.exists() else "no such file"
         raise CheckpointError(f"{path}: {got}; {do}")

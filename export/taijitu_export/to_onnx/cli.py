@@ -22,7 +22,7 @@ from taijitu_runtime.flags import add_shared
 def build_parser() -> Parser:
     """Return the command line of export/to_onnx.py and `taijitu onnx`."""
     parser = Parser(prog="taijitu onnx", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint of training/train.py or taijitu "
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint of taijitu train or taijitu "
                         "checkpoint; with --precision, also a float32 ONNX file of taijitu onnx or adopt")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: next to the checkpoint, as .onnx, "
                         ".fp16.onnx or .int8.onnx)")  # fmt: skip

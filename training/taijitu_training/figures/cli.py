@@ -15,7 +15,7 @@ from taijitu_runtime.console import say, shown
 def build_parser() -> Parser:
     """Return the command line of training/visualize.py and `taijitu visualize`."""
     parser = Parser(prog="taijitu visualize", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint that training/train.py wrote")
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint that taijitu train wrote")
     parser.add_argument("--image", type=Path, help="a picture, to draw each stage's output for it")
     parser.add_argument("--out", type=Path, help="folder for the PNGs (default: CHECKPOINT_pictures next to it)")
     return parser

@@ -15,8 +15,8 @@ def build_parser() -> Parser:
     """Return the command line of training/reproduce.py and `taijitu reproduce`."""
     parser = Parser(prog="taijitu reproduce", description=__doc__)
     parser.add_argument("table", help=f"one of: {', '.join(TABLES)}")
-    parser.add_argument("--data", required=True, type=Path, help="as for train.py")
-    parser.add_argument("--validation", type=share, metavar="SHARE", help="as for train.py")
+    parser.add_argument("--data", required=True, type=Path, help="as for taijitu train")
+    parser.add_argument("--validation", type=share, metavar="SHARE", help="as for taijitu train")
     parser.add_argument("--epochs", type=int, metavar="N", help="instead of the paper's: a reduced budget")
     parser.add_argument("--seeds", type=int, metavar="K", help="runs of each row, instead of the paper's")
     parser.add_argument("--row", action="append", metavar="NAME", help="run only this row of the table; may be "
