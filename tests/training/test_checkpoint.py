@@ -95,7 +95,7 @@ def test_files_that_are_not_checkpoints_are_refused_in_one_line(saved: Path, tmp
         text = str(error.value)
         assert name in text
         assert "\n" not in text
-        assert text.endswith("give a checkpoint that training/train.py wrote")
+        assert text.endswith("give a checkpoint that taijitu train wrote")
 
 
 def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json, shown
-from taijitu_runtime.errors import UsageError
 from taijitu_runtime.flags import add_shared
 
 
@@ -15,8 +14,6 @@ from taijitu_runtime.flags import add_shared
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: proven, 1: not, or it carries no passport or no contract that can be read, 2: wrong usage."""
     options = build_parser().parse_args(argv)
-    if options.threads < 0:
-        raise UsageError(f"got --threads {options.threads}, expected 0 (one per core) or more")
     from taijitu_runtime.proof.prove import prove  # NumPy, which --help does not need
 
     found = prove(options.model, provider=options.provider, threads=options.threads, key=options.key)
