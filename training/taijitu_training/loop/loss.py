@@ -15,19 +15,19 @@ from taijitu_training.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class MixedTargets:
-    """The targets of B pictures: `targets`, int64 (B,), and in mixed pictures `others`, which have 1 - `share`.
+    """The targets of B pictures: `targets`, int64 (B,), and of the pictures mixed into them, `partners`, with 1 - `share`.
 
     The target of a picture of none of the K labels is K.
     """
 
     targets: Tensor
-    others: Tensor | None = None
+    partners: Tensor | None = None
     share: float = 1.0
 
     @property
     def shown(self) -> Tensor:
         """The target with the larger share of each picture, int64 (B,)."""
-        return self.targets if self.others is None or self.share >= 0.5 else self.others
+        return self.targets if self.partners is None or self.share >= 0.5 else self.partners
 
     def right(self, logits: Tensor) -> Tensor:
         """Count the answers of B that are the label with the larger share of the picture."""
@@ -58,8 +58,8 @@ def mean_loss(
         return loss + recipe.other_weight * _of_others(logits, targets) if with_others else loss
 
     loss = of_targets(mixed.targets)
-    if mixed.others is not None:
-        loss = mixed.share * loss + (1.0 - mixed.share) * of_targets(mixed.others)
+    if mixed.partners is not None:
+        loss = mixed.share * loss + (1.0 - mixed.share) * of_targets(mixed.partners)
     if taught is None:
         return loss
     soft = distillation_loss(logits, taught, recipe.teacher_temperature)
