@@ -15,7 +15,7 @@ from taijitu_training.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class MixedTargets:
-    """The targets of B pictures: `targets`, int64 (B,), and of the pictures mixed into them, `partners`, with 1 - `share`.
+    """The targets of B pictures, int64 (B,), and those of the pictures mixed into them, which have 1 - `share`.
 
     The target of a picture of none of the K labels is K.
     """

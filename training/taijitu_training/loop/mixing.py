@@ -41,14 +41,14 @@ def mixed(images: Tensor, targets: Tensor, mix: Mix) -> tuple[Tensor, MixedTarge
 
     `targets`: int64 (B,).
     """
-    others = images.roll(1, 0)
+    partners = images.roll(1, 0)
     if mix.corner is None:
-        return images.lerp(others, 1.0 - mix.share), MixedTargets(targets, targets.roll(1), mix.share)
+        return images.lerp(partners, 1.0 - mix.share), MixedTargets(targets, targets.roll(1), mix.share)
     (top, bottom), (left, right) = (
         _box(side, middle, mix.share) for side, middle in zip(images.shape[2:], mix.corner, strict=True)
     )
     cut = images.clone()
-    cut[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+    cut[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
     share = 1.0 - (bottom - top) * (right - left) / (images.shape[2] * images.shape[3])
     return cut, MixedTargets(targets, targets.roll(1), share)
 
