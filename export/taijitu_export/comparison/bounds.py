@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from taijitu_export.fewest import fewest
 
 TAIL = 0.025
 """Probability that a bound is wrong, on its own side."""
@@ -66,24 +67,6 @@ def pictures_to_show(lost: int, gained: int, pictures: int, allowed: float) -> i
         return drop_interval(more, less, count).high <= allowed
 
     return fewest(shows, MOST_PICTURES) if (lost - gained) / pictures < allowed else None
-
-
-def fewest(suffices: Callable[[int], bool], most: int) -> int | None:
-    """Return the smallest count from 1 to `most` that suffices, if more suffice wherever fewer do; None if none does.
-
-    Doubles until one does and then halves the gap: a count near the front is found in few trials.
-    """
-    failed, count = 0, 1
-    while count <= most and not suffices(count):
-        failed, count = count, 2 * count
-        if failed < most < count:
-            count = most
-    if count > most:
-        return None
-    while count - failed > 1:
-        middle = (failed + count) // 2
-        failed, count = (failed, middle) if suffices(middle) else (middle, count)
-    return count
 
 
 def _share_with_tail(count: int, pictures: int, tail: float) -> float:

@@ -11,7 +11,7 @@ import torch
 
 from taijitu_export.comparison import bounds
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, FULL_PRECISION_ERROR, allowed_error
-from taijitu_export.comparison.bounds import drop_interval, fewest, pictures_to_show, share_interval
+from taijitu_export.comparison.bounds import drop_interval, pictures_to_show, share_interval
 from taijitu_export.comparison.comparison import Accuracy, accuracy, compare
 from taijitu_export.comparison.parity import parity
 from taijitu_export.comparison.verdict import (
@@ -294,18 +294,3 @@ def test_a_network_whose_answers_depend_on_the_others_of_a_batch_is_not_at_parit
     found = parity(Mixing(), backend, images)
     assert not found.holds
     assert not found.ill_conditioned
-
-
-@pytest.mark.parametrize(
-    ("enough", "most", "expected"), [(1, 9, 1), (2, 9, 2), (3, 9, 3), (7, 9, 7), (9, 9, 9), (10, 9, None), (1, 0, None)]
-)
-def test_the_fewest_that_suffice_are_found(enough: int, most: int, expected: int | None) -> None:
-    tried: list[int] = []
-
-    def suffices(count: int) -> bool:
-        tried.append(count)
-        return count >= enough
-
-    assert fewest(suffices, most) == expected
-    assert len(tried) == len(set(tried)) <= 7
-    assert all(1 <= count <= most for count in tried)
