@@ -26,6 +26,10 @@ class Answer:
     index: int
     probability: float
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields; orjson writes the same of the answer itself."""
+        return dict(vars(self))
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
