@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, DecisionRule
 from taijitu_runtime.errors import ArtefactError, InputError, check_number, describe
+
+Float = TypeVar("Float", bound=np.floating[Any])
 
 UNKNOWN = "unknown"
 """The word for an answer that is not known, in place of a label or behind it."""
@@ -23,6 +25,10 @@ class Answer:
     label: str
     index: int
     probability: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields; orjson writes the same of the answer itself."""
+        return dict(vars(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +129,15 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     ArtefactError if a logit is NaN or infinite: there is no answer then, and the cause is the model.
     """
     _check_finite(logits)
-    with np.errstate(over="ignore"):  # a gap beyond float32 is a probability of 0
-        powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=-1, keepdims=True)).astype(np.float32)
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float32)
+    return softmax_of_finite(logits)
+
+
+def softmax_of_finite(logits: NDArray[Float]) -> NDArray[Float]:
+    """Compute probabilities (..., K) of finite logits (..., K), in their dtype."""
+    with np.errstate(over="ignore"):  # a gap beyond the dtype is a probability of 0
+        powers: NDArray[Float] = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
 
 
 def check_logits(logits: NDArray[np.float32], labels: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 
@@ -44,6 +45,12 @@ def test_answers_are_ordered_and_carry_label_index_and_probability() -> None:
     assert [a.probability for a in first + second] == pytest.approx([0.4, 0.3, 0.7, 0.15])
     assert type(first[0].probability) is float
     assert type(first[0].index) is int
+
+
+def test_an_answer_is_the_same_json_in_every_program() -> None:
+    answer = Answer("ant", 0, 0.7)
+    assert answer.as_json() == {"label": "ant", "index": 0, "probability": 0.7}
+    assert orjson.dumps(answer) == orjson.dumps(answer.as_json()), "the server gives orjson the answers themselves"
 
 
 def test_for_equal_logits_the_lower_index_comes_first() -> None:

@@ -1,28 +1,23 @@
 """Exact bounds from n pictures: of a share, and of the difference between two answers to each picture.
 
 Clopper and Pearson (1934): the bounds of a share are those beyond which the binomial tail at the observed count is less
-than 2.5 %. They hold at any n, small ones included, where approximations by the normal distribution do not.
+than 2.5 %, which are quantiles of beta distributions. They hold at any n, small ones included, where approximations by
+the normal distribution do not.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
+from taijitu_export.fewest import fewest
+from taijitu_runtime.errors import require
 
 TAIL = 0.025
 """Probability that a bound is wrong, on its own side."""
 
 MOST_PICTURES = 10_000_000
 """The search for the number of pictures that would be enough ends here."""
-
-BISECTIONS = 60
-
-DEVIATIONS = 10
-"""Standard deviations below an observed count whose probabilities are added up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +35,9 @@ class Interval:
 
 def share_interval(count: int, pictures: int) -> Interval:
     """Return bounds of the true share, where `count` of `pictures` were observed; each holds in 97.5 % of cases."""
-    low = 0.0 if count == 0 else _share_with_tail(count - 1, pictures, 1 - TAIL)
-    high = 1.0 if count == pictures else _share_with_tail(count, pictures, TAIL)
+    beta = require("scipy.stats", "taijitu[export]").beta
+    low = 0.0 if count == 0 else float(beta.ppf(TAIL, count, pictures - count + 1))
+    high = 1.0 if count == pictures else float(beta.ppf(1 - TAIL, count + 1, pictures - count))
     return Interval(low, high)
 
 
@@ -66,49 +62,3 @@ def pictures_to_show(lost: int, gained: int, pictures: int, allowed: float) -> i
         return drop_interval(more, less, count).high <= allowed
 
     return fewest(shows, MOST_PICTURES) if (lost - gained) / pictures < allowed else None
-
-
-def fewest(suffices: Callable[[int], bool], most: int) -> int | None:
-    """Return the smallest count from 1 to `most` that suffices, if more suffice wherever fewer do; None if none does.
-
-    Doubles until one does and then halves the gap: a count near the front is found in few trials.
-    """
-    failed, count = 0, 1
-    while count <= most and not suffices(count):
-        failed, count = count, 2 * count
-        if failed < most < count:
-            count = most
-    if count > most:
-        return None
-    while count - failed > 1:
-        middle = (failed + count) // 2
-        failed, count = (failed, middle) if suffices(middle) else (middle, count)
-    return count
-
-
-def _share_with_tail(count: int, pictures: int, tail: float) -> float:
-    """Return the share at which at most `count` of `pictures` are observed with the probability `tail`."""
-    # Counts further below add nothing that float64 has, at any share near the one that is looked for.
-    first = max(0, count - math.ceil(DEVIATIONS * (1 + math.sqrt(min(count, pictures - count) + 1))))
-    steps = np.arange(first + 1, count + 1)
-    # Logarithms of the binomial coefficients "pictures over first, first + 1, ... count".
-    below = math.lgamma(pictures + 1) - math.lgamma(first + 1) - math.lgamma(pictures - first + 1)
-    coefficients = below + np.concatenate([[0.0], np.cumsum(np.log((pictures - steps + 1) / steps))])
-    low, high = count / pictures if tail < 0.5 else first / pictures, 1.0 if tail < 0.5 else (count + 1) / pictures
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if _tail_probability(coefficients, first, pictures, middle) > tail:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _tail_probability(coefficients: NDArray[np.float64], first: int, pictures: int, share: float) -> float:
-    """Return the probability of `first`, `first` + 1, ... of `pictures`, each with the probability `share`.
-
-    `coefficients`: the logarithm of the binomial coefficient of each of these counts.
-    """
-    counts = first + np.arange(len(coefficients))
-    terms = coefficients + counts * math.log(share) + (pictures - counts) * math.log1p(-share)
-    return float(np.exp(terms).sum())

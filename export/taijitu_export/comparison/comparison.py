@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.answers import softmax_of_finite
+
 TOP = 5
 
 
@@ -114,11 +116,7 @@ def accuracy(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Accurac
 def probabilities_of(logits: NDArray[np.floating], output: str = "logits") -> NDArray[np.float64]:
     """Return probabilities, float64 (N, K), of finite logits (N, K). `output`: the kind of logits, from the card."""
     exact = logits.astype(np.float64)
-    if output == "probabilities":
-        return exact
-    powers: NDArray[np.float64] = np.exp(exact - exact.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
+    return exact if output == "probabilities" else softmax_of_finite(exact)
 
 
 def compare(

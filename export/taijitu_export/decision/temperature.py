@@ -7,10 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.errors import require
+
 LOWEST, HIGHEST = 0.05, 20.0
-STEPS = 30
-"""Each shortens the interval to 0.618 of itself: the last one fixes five digits."""
-GOLDEN = (math.sqrt(5) - 1) / 2
+TOLERANCE = 1e-6
+"""Error of the logarithm at which the search ends; it fixes five digits."""
 
 
 def log_loss(logits: NDArray[np.float32], targets: NDArray[np.int64], temperature: float) -> float:
@@ -24,23 +25,15 @@ def log_loss(logits: NDArray[np.float32], targets: NDArray[np.int64], temperatur
 def best_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
     """Return the temperature with the least log loss, from 0.05 to 20, to four digits.
 
-    A golden-section search in the logarithm: the loss is convex in 1 / temperature, so it has one minimum. Where every
-    answer is right, that is at the lowest temperature, near which the loss is 0 in float64: equals go there.
+    The loss is convex in 1 / temperature, so it has one minimum. Where every answer is right, that is at the lowest
+    temperature, near which the loss is 0 in float64: of equals, the lowest is returned.
     """
+    optimize = require("scipy.optimize", "taijitu[export]")
+    lowest, highest = math.log(LOWEST), math.log(HIGHEST)
 
     def loss(logarithm: float) -> float:
         return log_loss(logits, targets, math.exp(logarithm))
 
-    low, high = math.log(LOWEST), math.log(HIGHEST)
-    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_left, at_right = loss(left), loss(right)
-    for _ in range(STEPS):
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - GOLDEN * (high - low)
-            at_left = loss(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + GOLDEN * (high - low)
-            at_right = loss(right)
-    return float(f"{math.exp((low + high) / 2):.4g}")
+    found = optimize.minimize_scalar(loss, bounds=(lowest, highest), method="bounded", options={"xatol": TOLERANCE})
+    best = lowest if loss(lowest) <= found.fun else found.x
+    return float(f"{math.exp(best):.4g}")

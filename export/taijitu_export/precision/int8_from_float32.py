@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import onnx
 import onnx_ir as ir
 
-from taijitu_export.comparison.bounds import fewest
 from taijitu_export.comparison.comparison import compare
 from taijitu_export.comparison.divergence import layer_name, layer_names
 from taijitu_export.comparison.intermediates import Intermediates
+from taijitu_export.fewest import fewest
 from taijitu_export.onnx.passes import Float16Pass, RaiseToOpset19Pass, RoundToFloat16Pass
 from taijitu_export.onnx.passes.editing import applied
 from taijitu_export.onnx.passes.quantise import QuantisePass, quantisable_nodes

@@ -84,8 +84,8 @@ class JsonReport(Report):
 
     def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
         """Keep the answers for the end."""
-        plain = [{"label": a.label, "index": a.index, "probability": a.probability} for a in prediction.answers]
-        result = {"file": str(file), "answers": plain, **prediction.certainty.as_json()}
+        answers = [answer.as_json() for answer in prediction.answers]
+        result = {"file": str(file), "answers": answers, **prediction.certainty.as_json()}
         if heat_map is not None:
             result["heat_map"] = str(heat_map)
         self._results.append(json_text(result, sys.stdout))

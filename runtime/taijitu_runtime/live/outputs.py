@@ -97,7 +97,7 @@ class JsonLines:
             "captured": captured.isoformat(timespec="milliseconds"),
             "position_s": None if frame.position_s is None else round(frame.position_s, 3),
             "file": frame.name or None,
-            "answers": [vars(answer) for answer in result.answers],
+            "answers": [answer.as_json() for answer in result.answers],
             **result.certainty.as_json(),
             "latency_ms": round(result.latency_ms, 3),
             "age_ms": round(result.age_ms, 3),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -71,7 +70,7 @@ async def _explained(
     results: list[Result] = []
     for each in explanations:
         answers = [
-            {**dataclasses.asdict(answer), "map": _rounded(place_values)}
+            {**answer.as_json(), "map": _rounded(place_values)}
             for answer, place_values in zip(each.prediction.answers, each.maps, strict=True)
         ]
         region = [round(share, MAP_DECIMALS) for share in each.region]

@@ -20,7 +20,7 @@ from taijitu_export.decision.choosing import decision_of as choose
 from taijitu_export.decision.choosing import halves
 from taijitu_export.decision.cli import main
 from taijitu_export.decision.conformal import set_probability
-from taijitu_export.decision.temperature import LOWEST, best_temperature
+from taijitu_export.decision.temperature import HIGHEST, LOWEST, best_temperature
 from taijitu_export.decision.threshold import ThresholdRequest, coverage_row
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.errors import ExportError
@@ -240,6 +240,13 @@ def test_the_temperature_of_logits_that_are_three_times_too_large_is_three() -> 
     logits = generator.normal(0, 2, (4000, 5)).astype(np.float32)
     targets = np.array([generator.choice(5, p=np.exp(row) / np.exp(row).sum()) for row in logits.astype(np.float64)])
     assert best_temperature(3 * logits, targets) == pytest.approx(3, rel=0.05)
+
+
+def test_of_temperatures_that_fit_alike_the_lowest_is_chosen() -> None:
+    logits = np.eye(3, dtype=np.float32)
+    assert best_temperature(100 * logits, np.arange(3)) == LOWEST, "all right: the loss is 0 up to a temperature of 2"
+    assert best_temperature(0 * logits, np.arange(3)) == LOWEST, "all labels alike at any temperature"
+    assert best_temperature(100 * logits, np.array([1, 2, 0])) == HIGHEST, "all wrong"
 
 
 def test_sets_cover_as_many_as_they_guarantee() -> None:

@@ -32,8 +32,8 @@ from taijitu_export.adopt.finding.likelihood import (
 from taijitu_export.adopt.finding.search import Search, Space
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
-from taijitu_export.comparison.bounds import fewest
 from taijitu_export.comparison.comparison import chance_share
+from taijitu_export.fewest import fewest
 from taijitu_export.progress import DELAY_S
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import Progress, shown
