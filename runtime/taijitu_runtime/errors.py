@@ -224,7 +224,7 @@ def check_number(
     kind = numbers.Integral if whole else numbers.Real
     is_one = isinstance(got, kind) and not isinstance(got, bool)
     if not is_one or not low <= got <= high or (below and got == high):  # type: ignore[operator]
-        text = f"{got:g}" if isinstance(got, float) else str(got) if is_one else repr(got)
+        text = repr(got) if not is_one else f"{got:g}" if isinstance(got, float) else str(got)
         raise UsageError(f"got {name} {text}, expected {expected}")
 
 

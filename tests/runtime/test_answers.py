@@ -69,7 +69,7 @@ def test_the_order_is_that_of_the_logits_even_where_probabilities_round_to_the_s
 
 @pytest.mark.parametrize("k", [0, -1, 5, 2.0, "3"])
 def test_k_outside_the_labels_is_a_usage_error(k: Any) -> None:
-    with pytest.raises(UsageError, match=rf"got top {k}, expected 1 to 4"):
+    with pytest.raises(UsageError, match=rf"got top {k!r}, expected 1 to 4"):
         check_top(k, LABELS)
 
 
