@@ -15,7 +15,7 @@ from taijitu_runtime.backends.bulk import mapped
 from taijitu_runtime.backends.contract import Layout, layout_of, rows_from_pixels
 from taijitu_runtime.backends.ort.backend import bulk_on_cpu
 from taijitu_runtime.backends.ort.options import session_options
-from taijitu_runtime.backends.ort.session import run_session
+from taijitu_runtime.backends.ort.session import open_session, run_session
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import one_line, require
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
@@ -36,7 +36,7 @@ class Intermediates:
         content = _returning(model, self._names).SerializeToString()
         self._bulk = bulk_on_cpu(largest_tensor_bytes(content), self._batch or None, threads=0)
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(onnxruntime, content, options)
         except Exception as error:  # of many classes, none of them public
             raise ExportError(f"ONNX Runtime refused the graph: {one_line(error)}") from error
 

@@ -113,7 +113,7 @@ def test_a_network_with_sequences_of_tensors_is_adopted_and_rounded_to_float16(
     np.testing.assert_allclose(probabilities(half, picture), expected, atol=0.01)
 
 
-def test_a_file_of_int8_that_onnx_runtime_cannot_fuse_is_opened_before_its_softmax_too(tmp_path: Path) -> None:
+def test_a_file_of_int8_that_onnx_runtime_cannot_fuse_is_opened_up_to_any_tensor(tmp_path: Path) -> None:
     model = onnx.parser.parse_model("""
         <ir_version: 9, opset_import: ["" : 19]>
         foreign (uint8[N, 12, 16, 3] images) => (float[N, 3] result)
@@ -139,6 +139,9 @@ def test_a_file_of_int8_that_onnx_runtime_cannot_fuse_is_opened_before_its_softm
     images = sample_pictures(5, 12, 16)
     for answer, numbers in zip(whole.run(images), before.run(images)):
         np.testing.assert_allclose(answer, softmax(numbers), rtol=1e-6)
+    inside = Intermediates(model, ["numbers", "result"]).run(images)
+    np.testing.assert_allclose(inside["result"], whole.run(images), rtol=1e-6)
+    np.testing.assert_array_equal(inside["numbers"], before.run(images))
 
 
 def test_bgr_in_0_to_255_with_a_letterbox(tmp_path: Path) -> None:
