@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from taijitu_export.decision.cli import main as calibrate
@@ -28,7 +29,7 @@ COMMANDS: list[tuple[Callable[[list[str]], int], list[str]]] = [
     (ray_app, ["--out", "made"]),
     (deepstream, ["--out", "made"]),
 ]
-Fault = Callable[[], tuple[int, str]]
+Fault = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(params=COMMANDS, ids=lambda command: f"{command[0].__module__} {command[1][-1]}")
@@ -38,7 +39,10 @@ def fault(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Fault:
-    """Give what a command says of model.onnx, in a folder with pictures of two labels, where it makes nothing."""
+    """Give what a command says of model.onnx, in a folder with pictures of two labels, where it makes nothing.
+
+    It is called with the names of further files there.
+    """
     monkeypatch.chdir(tmp_path)
     for label in ("cat", "dog"):
         (tmp_path / "pictures" / label).mkdir(parents=True)
@@ -47,9 +51,9 @@ def fault(
             picture.write_bytes(b"P6 32 32 255\n" + bytes([number]) * 3072)
     main, arguments = request.param
 
-    def made() -> tuple[int, str]:
+    def made(*more: str) -> tuple[int, str]:
         code = main(["model.onnx", *arguments])
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "pictures"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "pictures", *more]
         return code, capsys.readouterr().err
 
     return made
@@ -82,3 +86,21 @@ def test_nothing_is_made_of_a_file_that_is_replaced_while_it_is_proven(
     code, error = fault()
     assert (code, error.count("\n")) == (2, 1)
     assert "model.onnx: got another file" in error
+
+
+def test_nothing_is_made_of_a_file_whose_weights_are_replaced_while_it_is_proven(
+    fault: Fault, shipped_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(onnx.load(shipped_onnx), "model.onnx", save_as_external_data=True, location="weights")
+    run = prove.proof_of
+
+    def proof_of(classifier: Classifier) -> prove.Proof:
+        found = run(classifier)
+        Path("other").write_bytes(bytes(Path("weights").stat().st_size))
+        Path("other").replace("weights")
+        return found
+
+    monkeypatch.setattr(prove, "proof_of", proof_of)
+    code, error = fault("weights")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "model.onnx: got another file" in error or "weights in other files" in error  # the server's take one file

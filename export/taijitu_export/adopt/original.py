@@ -17,7 +17,7 @@ from taijitu_export.progress import tracked
 from taijitu_runtime.backends.bulk import mapped
 from taijitu_runtime.backends.contract import padded
 from taijitu_runtime.backends.ort.options import session_options
-from taijitu_runtime.backends.ort.session import SessionOpener
+from taijitu_runtime.backends.ort.session import open_session, run_session
 from taijitu_runtime.card import CHANNELS, InputSpec
 from taijitu_runtime.errors import ArtefactError, UsageError, one_line, require
 from taijitu_runtime.machine import usable_cores
@@ -63,7 +63,7 @@ class Original:
 
     def __init__(self, file: OnnxFile, layout: Layout | None = None) -> None:
         self.file = file
-        self._session = _opened(file.path)
+        self._session = _opened(file.path, str(file.path))
         self.signature = _signature(file, self._session, layout)
 
     @property
@@ -105,10 +105,8 @@ class Original:
         given = onnx.helper.make_empty_tensor_value_info(node.input[0])
         del model.graph.output[:]
         model.graph.output.append(given)
-        ort = require("onnxruntime", "taijitu[export]")
         earlier = copy.copy(self)
-        options = session_options(ort, threads=1)  # as in _opened
-        earlier._session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        earlier._session = _opened(self.file.path, model.SerializeToString())
         earlier.signature = dataclasses.replace(self.signature, output=given.name)
         return earlier
 
@@ -129,11 +127,7 @@ class Original:
         return flat
 
     def _raw(self, images: NDArray[Any]) -> Any:
-        try:
-            return self._session.run([self.signature.output], {self.signature.input: images})[0]
-        except Exception as error:
-            reason = one_line(error)
-            raise ArtefactError(f"{self.file.path}: ONNX Runtime failed on {images.shape}: {reason}") from None
+        return run_session(self._session, [self.signature.output], {self.signature.input: images}, self.file.path)[0]
 
 
 def not_a_classifier(path: Path, got: str) -> ArtefactError:
@@ -143,10 +137,11 @@ def not_a_classifier(path: Path, got: str) -> ArtefactError:
     )
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path, model: str | bytes) -> Any:
+    """Open `model`, the path or the content of a file; `path`: for the error."""
     ort = require("onnxruntime", "taijitu[export]")
     try:
-        return SessionOpener(ort, path, threads=1).open([("CPUExecutionProvider", {})])
+        return open_session(ort, model, session_options(ort, threads=1))
     except Exception as error:
         reason = one_line(error)
         raise ArtefactError(

@@ -15,6 +15,7 @@ from taijitu_runtime.backends.bulk import mapped
 from taijitu_runtime.backends.contract import Layout, layout_of, rows_from_pixels
 from taijitu_runtime.backends.ort.backend import bulk_on_cpu
 from taijitu_runtime.backends.ort.options import session_options
+from taijitu_runtime.backends.ort.session import open_session, run_session
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import one_line, require
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
@@ -23,7 +24,7 @@ from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 class Intermediates:
     """A model on ONNX Runtime's CPU that returns the tensors `names`; without names, its own outputs.
 
-    ExportError where ONNX Runtime refuses the model.
+    ExportError where ONNX Runtime refuses the model, ArtefactError where it fails on pictures.
     """
 
     def __init__(self, model: onnx.ModelProto, names: Collection[str] = ()) -> None:
@@ -35,7 +36,7 @@ class Intermediates:
         content = _returning(model, self._names).SerializeToString()
         self._bulk = bulk_on_cpu(largest_tensor_bytes(content), self._batch or None, threads=0)
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(onnxruntime, content, options)
         except Exception as error:  # of many classes, none of them public
             raise ExportError(f"ONNX Runtime refused the graph: {one_line(error)}") from error
 
@@ -43,19 +44,17 @@ class Intermediates:
         """Compute the tensors for pictures, uint8 RGB (N, H, W, 3), in the layout that the model takes."""
         images = pictures if self._spec is None else rows_from_pixels(pictures, self._layout, self._spec)
         count, batch = len(images), self._batch or len(images)
+        # Copies of the last picture, no zeros: a value whose first dimension is not the batch keeps what comes from
+        # padding, and what no picture gives, such as NaN, would count in scales or as an overflow.
         padded = images[np.minimum(np.arange(-(-count // batch) * batch), count - 1)]
         chunks = [self._run(padded[start : start + batch]) for start in range(0, len(padded), batch)]
         if len(chunks) == 1 and count == batch:
             return chunks[0]
         whole = {name: _joined([chunk[name] for chunk in chunks]) for name in self._names}
-        # A value whose first dimension is not the batch keeps what comes from padding, copies of the last picture.
         return {name: array[:count] if array.shape[:1] == (len(padded),) else array for name, array in whole.items()}
 
     def _run(self, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        try:
-            return dict(zip(self._names, self._session.run(self._names, {"images": images})))
-        except Exception as error:
-            raise ExportError(f"ONNX Runtime failed on {images.shape}: {one_line(error)}") from error
+        return dict(zip(self._names, run_session(self._session, self._names, {"images": images}, "the graph")))
 
     def logits(self, pictures: NDArray[np.uint8], what: str = "answering") -> NDArray[np.float32]:
         """Compute its only tensor, float32 (N, K), for any number of pictures. `what`: the bar's."""

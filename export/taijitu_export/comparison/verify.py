@@ -33,7 +33,7 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import PictureSet, TrainedOn, check_skipping, evaluation_pictures
 from taijitu_runtime.datasets.names import role_of
 from taijitu_runtime.decision.decision import temperature_of
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.model_files import is_onnx
 from taijitu_training import checkpoint
 
@@ -216,9 +216,10 @@ def _explained(candidate: Path, reference: Path, spec: InputSpec, evidence: Evid
     else:
         images = evidence.pictures.subset(chosen).array(spec)
     ours = onnx.load(candidate)
+    theirs = _reference_graph(reference, ours)
     try:
-        found = divergence(ours, _reference_graph(reference, ours), images)
-    except ExportError as error:
+        found = divergence(ours, theirs, images)
+    except (ArtefactError, ExportError) as error:
         return str(error)
     return "every layer gives the same numbers in both" if found.is_none else found
 

@@ -30,7 +30,7 @@ from taijitu_runtime.errors import UsageError, check_number, listed
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
-from taijitu_runtime.proof.prove import check_proof
+from taijitu_runtime.proof.prove import proven_file
 
 BATCH = 64
 
@@ -87,11 +87,9 @@ def calibrate_file(
             f"{model}: got a network whose output holds {card.output}, expected logits; adopt it with them"
         )
     pictures, targets, others = _pictures(data, card, other, skip_unreadable=skip_unreadable)
-    with Classifier.from_file(model, threads=threads) as classifier:
-        check_proof(classifier)
+    with proven_file(model, file.sha256, threads=threads) as classifier:
         logits = _logits(classifier, pictures)
         logits_of_others = None if others is None else _logits(classifier, others)
-    file.check_unchanged()
     other_label = other if other in card.labels else None
     other_index = None if other_label is None else card.labels.index(other_label)
     prints = fingerprints(pictures.contents)

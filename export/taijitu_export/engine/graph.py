@@ -9,12 +9,10 @@ import onnx
 
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of, read_onnx
 from taijitu_export.onnx.passes.reading import QUANTISERS
-from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.contract import Tensor, check_card, input_and_classes
 from taijitu_runtime.card import ModelCard, has_card
-from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError
-from taijitu_runtime.proof.prove import check_proof
+from taijitu_runtime.proof.prove import proven_file
 
 WITHOUT_CARD = (
     "the file has no contract: this engine knows no labels, and classify will say so (taijitu adopt gives one)"
@@ -67,9 +65,8 @@ def read_graph(path: Path) -> Graph:
         return Graph(path, file.model, None, file.sha256, (WITHOUT_CARD,))
     card = _checked_card(file)
     if card.proof is not None:
-        with Classifier(OrtBackend(path)) as classifier:
-            check_proof(classifier)
-        file.check_unchanged()
+        with proven_file(path, file.sha256):
+            pass
     return Graph(path, file.model, card, file.sha256)
 
 

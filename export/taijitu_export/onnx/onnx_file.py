@@ -37,17 +37,6 @@ class OnnxFile:
         """The file's metadata by key."""
         return {entry.key: entry.value for entry in self.model.metadata_props}
 
-    def check_unchanged(self) -> None:
-        """Raise ArtefactError where the file, or its weights, were replaced since: a proof may be of another model."""
-        try:
-            is_same = sha256_with_weights(self.path) == self.sha256
-        except OSError:
-            is_same = False
-        if not is_same:
-            raise ArtefactError(
-                f"{self.path}: got another file than the one that was read, expected it to stay the same; start again"
-            )
-
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's own operators that a model uses."""
@@ -79,7 +68,7 @@ def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
             f"{path}: got {size / 1e9:.1f} GB with its weights, expected at most {MAX_BYTES / 1e9:.1f}, the limit of "
             "one ONNX file; take a smaller network"
         )
-    sha256 = sha256_with_weights(path, content)  # before the weights: check_unchanged finds those that are replaced
+    sha256 = sha256_with_weights(path, content)  # before the weights: proven_file finds those that are replaced
     try:
         model = onnx.load_from_string(content)
     except Exception:  # protobuf's DecodeError, whose package has no types

@@ -30,7 +30,7 @@ from taijitu_runtime.errors import ArtefactError, UsageError, check_name
 from taijitu_runtime.files import sha256_of, write_whole
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import output_next_to
-from taijitu_runtime.proof.prove import check_proof
+from taijitu_runtime.proof.prove import proven_file
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 
@@ -111,11 +111,9 @@ def _exported_checkpoint(
 
 
 def _converted_onnx(source: Path, output: Path, smaller: PrecisionRequest) -> OnnxResult:
-    with Classifier(backend := OrtBackend(source)) as classifier:  # refuses what classify refuses
-        check_proof(classifier)
-        file = read_onnx(source)
-        backend.check_same_file()
-        card, input_form = classifier.card, FORM_OF_LAYOUT[backend.input.layout]
+    file = read_onnx(source)
+    with proven_file(source, file.sha256) as classifier:  # refuses what classify refuses
+        card, input_form = classifier.card, FORM_OF_LAYOUT[classifier.backend.input.layout]
     if card.precision.name != "fp32":
         raise UsageError(f"{source}: got a file in {card.precision.name}, expected float32; give the one it is made of")
     data = smaller.read_data(card)

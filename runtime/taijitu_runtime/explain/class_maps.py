@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from taijitu_runtime.backends import Backend, OrtBackend
 from taijitu_runtime.backends.contract import padded
 from taijitu_runtime.backends.ort.backend import open_model
-from taijitu_runtime.errors import ArtefactError, ExplanationError, describe, one_line
+from taijitu_runtime.backends.ort.session import run_session
+from taijitu_runtime.errors import ExplanationError
 from taijitu_runtime.explain.head import DO, EXPECTED, head_of
 from taijitu_runtime.explain.maps_graph import MAPS, MEANS, maps_graph
 
@@ -66,11 +67,7 @@ class ClassMaps:
 
     def _run(self, rows: NDArray[Any], output: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         images = padded(rows, self._input.min_batch)
-        try:
-            logits, places = self._session.run([output, MAPS], {"images": images})
-        except Exception as error:
-            text = one_line(error)
-            raise ArtefactError(f"{self._path}: ONNX Runtime failed on {describe(images)}: {text}") from error
+        logits, places = run_session(self._session, [output, MAPS], {"images": images}, self._path)
         return logits[: len(rows)], np.ascontiguousarray(places.transpose(2, 3, 0, 1))[: len(rows)]
 
     def _check(self) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends import Backend
+from taijitu_runtime.backends import Backend, OrtBackend
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, ProofError
+from taijitu_runtime.onnx_graph.external_data import sha256_with_weights
 from taijitu_runtime.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
 from taijitu_runtime.pictures.resizing.resize import resize_by_axes
 from taijitu_runtime.proof.decoder import ALLOWED_LEVELS, decoder_error
@@ -152,6 +155,22 @@ def check_proof(classifier: Classifier) -> Proof:
     if found.outcome == "failed":
         raise ProofError(f"{classifier.backend.path}: {found}; copy it again, or export it again")
     return found
+
+
+@contextlib.contextmanager
+def proven_file(path: Path, sha256: str, *, threads: int = 0) -> Iterator[Classifier]:
+    """Give the model of an ONNX file, loaded and passed by `check_proof`, to what makes another file of its content.
+
+    `sha256`: of the content that was read before, by `sha256_with_weights`. ArtefactError at the end where the file, or
+    its weights, are others by then: the proof may be of another model. `threads`: as for OrtBackend.
+    """
+    with Classifier(OrtBackend(path, threads=threads)) as classifier:
+        check_proof(classifier)
+        yield classifier
+    with contextlib.suppress(OSError):  # it was removed
+        if sha256_with_weights(path) == sha256:
+            return
+    raise ArtefactError(f"{path}: got another file than the one that was read, expected the same; start again")
 
 
 def runs_on_text(backend: Backend) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taijitu_runtime.backends import ModelInput, OrtBackend, check_is_engine
+from taijitu_runtime.backends import ModelInput, check_is_engine
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_onnx
-from taijitu_runtime.onnx_graph.external_data import has_external_data
-from taijitu_runtime.proof.prove import check_proof
+from taijitu_runtime.onnx_graph.external_data import has_external_data, sha256_with_weights
+from taijitu_runtime.proof.prove import proven_file
 
 
 def read_onnx_file(model: Path) -> tuple[ModelCard, ModelInput, bytes]:
@@ -24,16 +23,14 @@ def read_onnx_file(model: Path) -> tuple[ModelCard, ModelInput, bytes]:
         check_is_engine(model)  # the error for a checkpoint has the command that exports it
         raise UsageError(f"{model}: got an engine, expected a .onnx file; give the one that it was built from")
     check_file(model)
-    if has_external_data(model.read_bytes()):
+    content = model.read_bytes()
+    if has_external_data(content):
         raise UsageError(
             f"{model}: got an ONNX file with weights in other files, expected all in one file, because only this one "
             "is copied; write it again without external data"
         )
-    with Classifier(backend := OrtBackend(model)) as classifier:
-        check_proof(classifier)
-        content = model.read_bytes()
-        backend.check_same_file()
-        return classifier.card, backend.input, content
+    with proven_file(model, sha256_with_weights(model, content)) as classifier:
+        return classifier.card, classifier.backend.input, content
 
 
 def check_mounted_at(path: Path | None) -> None:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from taijitu_export.adopt.cli import main
 from taijitu_export.adopt.like import preprocessing_like
-from taijitu_export.adopt.original import Signature
+from taijitu_export.adopt.original import Original, Signature
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_export.api import adopt
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.errors import ExportError
+from taijitu_export.onnx.onnx_file import read_onnx
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_export.to_onnx.cli import main as to_onnx
 from taijitu_runtime.card import ModelCard
@@ -110,6 +111,37 @@ def test_a_network_with_sequences_of_tensors_is_adopted_and_rounded_to_float16(
     np.testing.assert_allclose(probabilities(adopted.path, picture), expected, rtol=1e-4)
     assert to_onnx([str(adopted.path), "-o", str(half), "--precision", "fp16"]) == 0
     np.testing.assert_allclose(probabilities(half, picture), expected, atol=0.01)
+
+
+def test_a_file_of_int8_that_onnx_runtime_cannot_fuse_is_opened_up_to_any_tensor(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["" : 19]>
+        foreign (uint8[N, 12, 16, 3] images) => (float[N, 3] result)
+        <uint8 zero = {0}, int64[2] flat = {-1, 3}> {
+            floats = Cast <to = 1> (images)
+            planes = Transpose <perm = [0, 3, 1, 2]> (floats)
+            pooled = GlobalAveragePool(planes)
+            features = Reshape(pooled, flat)
+            halves = Cast <to = 10> (features)
+            bytes = QuantizeLinear(halves, scale, zero)
+            read = DequantizeLinear(bytes, scale, zero)
+            joined = Concat <axis = 1> (read)
+            joined_bytes = QuantizeLinear(joined, scale, zero)
+            joined_read = DequantizeLinear(joined_bytes, scale, zero)
+            numbers = Cast <to = 1> (joined_read)
+            result = Softmax <axis = 1> (numbers)
+        }""")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.float16), "scale"))
+    onnx.save(model, tmp_path / "foreign.onnx")
+    whole = Original(read_onnx(tmp_path / "foreign.onnx"))
+    before = whole.before("Softmax")
+    assert before is not None
+    images = sample_pictures(5, 12, 16)
+    for answer, numbers in zip(whole.run(images), before.run(images)):
+        np.testing.assert_allclose(answer, softmax(numbers), rtol=1e-6)
+    inside = Intermediates(model, ["numbers", "result"]).run(images)
+    np.testing.assert_allclose(inside["result"], whole.run(images), rtol=1e-6)
+    np.testing.assert_array_equal(inside["numbers"], before.run(images))
 
 
 def test_bgr_in_0_to_255_with_a_letterbox(tmp_path: Path) -> None:

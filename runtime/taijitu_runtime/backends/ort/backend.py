@@ -13,7 +13,7 @@ from taijitu_runtime.backends.base import Backend, check_weights_are_there
 from taijitu_runtime.backends.bulk import Bulk, batch_for_cache
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
 from taijitu_runtime.backends.ort.provider import open_on_provider
-from taijitu_runtime.backends.ort.session import SessionOpener
+from taijitu_runtime.backends.ort.session import SessionOpener, run_session
 from taijitu_runtime.card import ModelCard, Precision, has_card
 from taijitu_runtime.errors import ArtefactError, ProviderError, check_name, check_number, one_line, require
 from taijitu_runtime.installed import version_numbers
@@ -126,10 +126,7 @@ class OrtBackend(Backend):
     def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
         if session is None:
             raise self._closed_meanwhile()
-        try:
-            logits: NDArray[np.float32] = session.run(["logits"], {"images": images})[0]
-        except Exception as error:
-            raise ArtefactError(f"{self.path}: ONNX Runtime failed on {images.shape}: {one_line(error)}") from error
+        logits: NDArray[np.float32] = run_session(session, ["logits"], {"images": images}, self.path)[0]
         return logits
 
     def _free(self) -> None:

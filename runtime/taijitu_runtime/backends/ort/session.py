@@ -1,15 +1,18 @@
-"""Open sessions of ONNX Runtime: plain ones, or with our kernels for Nish where the model has Nish."""
+"""Open sessions of ONNX Runtime, plain ones or with our kernels for Nish where the model has Nish, and run them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from taijitu_runtime.backends.ort.nish_layout import relaid_session
 from taijitu_runtime.backends.ort.options import compute_int8_in_float32, session_options
 from taijitu_runtime.backends.ort.plugin import PluginProviders
+from taijitu_runtime.errors import ArtefactError, describe, one_line
 from taijitu_runtime.native import register_nish
 from taijitu_runtime.onnx_graph.nish import count_nish
 
@@ -18,6 +21,8 @@ WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 Providers = Sequence[tuple[str, dict[str, str]]]
 """Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
+
+CPU: Providers = (("CPUExecutionProvider", {}),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,14 +79,7 @@ class SessionOpener:
             ((_, own),) = providers
             options.add_provider_for_devices(providers.devices, own)
             return self.ort.InferenceSession(model, options)
-        try:
-            return self.ort.InferenceSession(model, options, providers=providers)
-        except self.ort.capi.onnxruntime_pybind11_state.InvalidGraph:
-            # On aarch64 ONNX Runtime 1.31 fuses int8 convolutions with float16 scales into QLinearConv, which takes
-            # float32 ones only.
-            if not compute_int8_in_float32(options):
-                raise
-            return self.ort.InferenceSession(model, options, providers=providers)
+        return open_session(self.ort, model, options, providers)
 
     def _options(self) -> Any:
         options = session_options(self.ort, self.threads)
@@ -89,6 +87,31 @@ class SessionOpener:
             options.enable_profiling = True
             options.profile_file_prefix = str(self.profile_prefix)
         return options
+
+
+def open_session(ort: Any, model: str | bytes, options: Any, providers: Providers = CPU) -> Any:
+    """Open a session of `model`, the path or the content of a file, by `ort`, onnxruntime, whose errors it raises."""
+    try:
+        return ort.InferenceSession(model, options, providers=providers)
+    except ort.capi.onnxruntime_pybind11_state.InvalidGraph:
+        # ONNX Runtime 1.31 fuses int8 with float16 scales into operators that take float32 ones only: QLinearConv
+        # on aarch64, and QLinearConcat of uint8 on x86-64 too.
+        if not compute_int8_in_float32(options):
+            raise
+        return ort.InferenceSession(model, options, providers=providers)
+
+
+def run_session(session: Any, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]], name: object) -> list[Any]:
+    """Return the values of `outputs` for `feeds`, arrays by the names of inputs.
+
+    ArtefactError where ONNX Runtime fails; `name`: what it says of whose session this is, such as the file's path.
+    """
+    try:
+        values: list[Any] = session.run(outputs, feeds)
+    except Exception as error:  # of many classes, none of them public
+        given = ", ".join(map(describe, feeds.values()))
+        raise ArtefactError(f"{name}: ONNX Runtime failed on {given}: {one_line(error)}") from error
+    return values
 
 
 def _has_nish(model: bytes) -> bool:
