@@ -123,7 +123,7 @@ def test_a_torn_sidecar_is_an_artefact_error(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_missing_sidecar_says_what_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"model\.engine\.json.*export/to_engine\.py"):
+    with pytest.raises(ArtefactError, match=r"model\.engine\.json.*taijitu engine"):
         EngineCard.read(tmp_path / "model.engine")
 
 

@@ -353,9 +353,9 @@ def test_a_batch_waits_for_more_pictures_as_long_as_is_set(tmp_path: Path, delay
     model = ServedModel.open("", "1", path, settings_from(flags, file), Metrics())
 
     async def ask() -> list[int]:
-        first = model.submit(None, lambda _: model.rows_from_pictures([red()]))
+        first = model.submit(None, lambda _: model.preparation.rows([red()]))
         await asyncio.wait([first.future], timeout=30 if delay == "0" else 0.05)
-        second = model.submit(None, lambda _: model.rows_from_pictures([red()]))
+        second = model.submit(None, lambda _: model.preparation.rows([red()]))
         await asyncio.wait_for(asyncio.gather(first.future, second.future), 30)
         return [first.batch, second.batch]
 
