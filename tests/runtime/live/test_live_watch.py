@@ -17,12 +17,12 @@ from taijitu_runtime.answers import Answer, scores_from_logits
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_runtime.errors import SourceError, UsageError
-from taijitu_runtime.live import Frame, Reader, Region, Result, State, View, Watcher, watch
+from taijitu_runtime.live import Frame, Reader, Region, Result, View, Watcher, watch
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.smoothing import SmoothedAnswers, Smoother
 from taijitu_runtime.live.summary import Percentiles, Rate
 from taijitu_runtime.live.watch import image_from_bgr
-from tests.helpers.waiting import eventually
+from tests.helpers.late_reader import LateReader
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
 
@@ -214,17 +214,8 @@ def test_a_callback_sees_every_frame_of_a_file_and_may_stop(tiny_onnx: Path, tmp
 
 
 def test_a_last_frame_that_comes_right_after_a_wait_is_classified(tiny_onnx: Path, photograph: Path) -> None:
-    class Late(Reader):
-        """Takes nothing at first, and returns when all is over, as where other programs have the cores."""
-
-        def take(self, timeout_s: float | None = None) -> Frame | None:
-            if self.state is State.ENDED:
-                return super().take(timeout_s)
-            eventually(lambda: self.state is State.ENDED)
-            return None
-
     with Classifier.from_file(tiny_onnx) as classifier:
-        summary = watch(classifier, Late(str(photograph)), lambda _: None)
+        summary = watch(classifier, LateReader(str(photograph)), lambda _: None)
     assert (summary.classified, summary.counters.dropped) == (1, 0)
 
 

@@ -27,12 +27,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.live import Frame, Reader, State, Timeouts, source_from_text
+from taijitu_runtime.live import Timeouts, source_from_text
 from taijitu_server.cameras.camera import Camera
 from taijitu_server.cameras.mjpeg import banner, part_from_image
 from taijitu_server.errors import CAMERA_OFF, HttpError
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings, settings_from, shown_settings
+from tests.helpers.late_reader import LateReader
 from tests.helpers.mjpeg_server import MjpegServer, age_ms, stamped
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
@@ -268,15 +269,6 @@ def test_of_starts_and_stops_at_once_the_last_one_decides() -> None:
 def test_the_last_frame_of_a_video_is_not_lost_where_it_comes_right_after_a_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Late(Reader):
-        """Takes nothing at first, and returns when all is over, as where other programs have the cores."""
-
-        def take(self, timeout_s: float | None = None) -> Frame | None:
-            if self.state is State.ENDED:
-                return super().take(timeout_s)
-            eventually(lambda: self.state is State.ENDED)
-            return None
-
     def no_model() -> ServedModel:
         raise HttpError(CAMERA_OFF, "no model, but a frame that was taken")
 
@@ -288,7 +280,7 @@ def test_the_last_frame_of_a_video_is_not_lost_where_it_comes_right_after_a_wait
         return camera.error
 
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    monkeypatch.setattr("taijitu_server.cameras.camera.Reader", Late)
+    monkeypatch.setattr("taijitu_server.cameras.camera.Reader", LateReader)
     assert asyncio.run(watched()) == "no model, but a frame that was taken"
 
 
