@@ -71,6 +71,8 @@ def test_out_of_memory_names_a_batch_size_to_try() -> None:
     with pytest.raises(TrainingError) as raised, explain_out_of_memory(batch_size=2, processes=1, accumulate=1):
         torch.empty(10**15)
     assert "batch_size" not in str(raised.value), "batch norm needs two pictures"
+    with pytest.raises(TrainingError, match="--set batch_size=2 "), explain_out_of_memory(3, 1, 1):
+        torch.empty(10**15)
     with pytest.raises(RuntimeError, match="shape"), explain_out_of_memory(64, 1, 1):
         torch.zeros(3) @ torch.zeros(4, 5)
 

@@ -30,12 +30,12 @@ def explain_out_of_memory(batch_size: int, processes: int, accumulate: int) -> I
             raise
         parts = processes * accumulate
         at_once = batch_size // parts
-        smaller = at_once // 2 * parts
+        smaller = max(LEAST_AT_ONCE, at_once // 2) * parts
         most = batch_size // (LEAST_AT_ONCE * processes)  # parts are equal
         finer = [count for count in range(2 * accumulate, most + 1) if batch_size % (processes * count) == 0]
         or_parts = f", or --accumulate {finer[0]}, which keeps the batch of {batch_size}" if finer else ""
         cure = f"try --set batch_size={smaller} in a new --out{or_parts}"
-        if at_once < 2 * LEAST_AT_ONCE:
+        if at_once <= LEAST_AT_ONCE:
             cure = "train a smaller network, or end other programs"
         raise TrainingError(f"out of memory with {at_once} pictures at once; {cure}") from None
 
