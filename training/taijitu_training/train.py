@@ -25,9 +25,11 @@ from taijitu_training.loop.distillation import Teacher, load_teacher
 from taijitu_training.network_request import ChosenNetwork, NetworkRequest
 from taijitu_training.recipes.named import needs_teacher
 from taijitu_training.run.announcement import announce
+from taijitu_training.run.course import Course
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.resuming import PreviousRun
-from taijitu_training.run.run import Run
+from taijitu_training.run.run import train_run
+from taijitu_training.run.settings import RunSettings
 from taijitu_training.weights.fine_tuning import saved_network
 
 AnyPath = str | os.PathLike[str]
@@ -54,13 +56,13 @@ class TrainResult:
     best: Path | None = None
 
     @classmethod
-    def of(cls, run: Run, finished: bool) -> TrainResult:
+    def of(cls, settings: RunSettings, course: Course) -> TrainResult:
         """Return the result of a run that has ended."""
-        left = run.out / ("final.pt" if finished else "last.pt")
-        best = run.out / "best.pt"
-        name, writes = run.dataset.evaluation_name, run.processes.writes
-        chosen = best if run.dataset.chooses and run.history and (best.exists() or not writes) else None
-        return cls(finished, left, tuple(run.history), name, writes, run.measured, chosen)
+        left = settings.out / ("final.pt" if course.finished else "last.pt")
+        best, writes = settings.out / "best.pt", settings.processes.writes
+        chosen = best if settings.dataset.chooses and course.history and (best.exists() or not writes) else None
+        name = settings.dataset.evaluation_name
+        return cls(course.finished, left, tuple(course.history), name, writes, course.measured, chosen)
 
 
 def train(
@@ -167,7 +169,7 @@ def train(
             budget=group.least(host_budget),
         )
         dataset = _loaded(request, group)
-        run = Run(
+        settings = RunSettings(
             architecture=network.architecture(len(dataset.labels)),
             recipe=network.recipe,
             dataset=dataset,
@@ -182,8 +184,8 @@ def train(
             minutes=minutes,
         )
         if group.writes:
-            announce(run, chose_share=validation is not None)
-        return TrainResult.of(run, _run_to_the_end(run, resume_from))
+            announce(settings, chose_share=validation is not None)
+        return TrainResult.of(settings, _course_of(settings, resume_from))
 
 
 def _resume_from(resume: bool | AnyPath, out: Path, *, from_weights: bool) -> Path | None:
@@ -249,19 +251,19 @@ def _check_changes(
         raise UsageError("got other_weight without other pictures, expected --other LABEL with it; add it")
 
 
-def _run_to_the_end(run: Run, resume_from: Path | None) -> bool:
-    """Train, and say how to continue where that ends early; return False where a signal ended it."""
-    last = run.out / "last.pt"
+def _course_of(settings: RunSettings, resume_from: Path | None) -> Course:
+    """Train, and say how to continue where that ends early."""
+    last = settings.out / "last.pt"
     stopped = f"everything so far is in {shown(last)}: add --resume to continue"
     try:
-        finished = run.train(resume_from)
+        course = train_run(settings, resume_from)
     except BrokenPipeError:
         if last.exists():
             say(f"stopped: the output was closed; {stopped}", sys.stderr)
         raise
-    if run.processes.writes and not finished:
+    if settings.processes.writes and not course.finished:
         say(f"stopped; {stopped}", sys.stderr)
-    return finished
+    return course
 
 
 def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:

@@ -29,7 +29,7 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.loop import epoch as epoch_loop
 from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.loop.mixed_precision import mixed_dtype
-from taijitu_training.run import run
+from taijitu_training.run import judging, run
 from taijitu_training.run.resuming import load_resumable
 from taijitu_training.run.stop import StopRequest
 from taijitu_training.train import TrainResult
@@ -149,7 +149,7 @@ def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
             signal.raise_signal(signal.SIGINT)  # stop after the second epoch
         return {"eval_loss": 1.0, "eval_top1": score}
 
-    monkeypatch.setattr(run, "evaluate", scored)
+    monkeypatch.setattr(judging, "evaluate", scored)
     data = shutil.copytree(tiny_data, tmp_path / "data")
     (data / "test").rename(data / "val")
     assert train(data, tmp_path / "run") == 130
@@ -171,7 +171,7 @@ def test_a_run_that_goes_on_in_another_folder_has_the_best_epoch_before_if_that_
             signal.raise_signal(signal.SIGINT)  # stop after the first epoch
         return {"eval_loss": 1.0, "eval_top1": score}
 
-    monkeypatch.setattr(run, "evaluate", scored)
+    monkeypatch.setattr(judging, "evaluate", scored)
     more = ("--validation", "0.25", "--set", "epochs=2")
     assert train(tiny_data, tmp_path / "first", *more) == 130
     if not there:
@@ -223,7 +223,7 @@ def test_patience_ends_a_run_and_a_share_of_train_chooses(
             return evaluate(*args, **see)  # type: ignore[arg-type]
         return {"eval_loss": 1.0, "eval_top1": next(scores)}
 
-    monkeypatch.setattr(run, "evaluate", scored)
+    monkeypatch.setattr(judging, "evaluate", scored)
     assert train(tiny_data, tmp_path / "run", "--patience", "2", "--set", "epochs=9") == 0
     assert [row["eval_top1"] for row in rows(tmp_path / "run")] == [50.0, 80.0, 60.0, 80.0]
     final, best = (checkpoint.load(tmp_path / "run" / name).training for name in ("final.pt", "best.pt"))

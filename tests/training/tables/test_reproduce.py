@@ -17,10 +17,11 @@ from PIL import Image
 from taijitu_runtime.locks import lock_folder
 from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.recipes.named import get_recipe
-from taijitu_training.run.run import Run
+from taijitu_training.run.course import Course
+from taijitu_training.run.settings import RunSettings
+from taijitu_training.tables import reproduce
 from taijitu_training.tables.cli import main
 from taijitu_training.tables.figures import panels_of
-from taijitu_training.tables.reproduce import with_noise
 from taijitu_training.tables.results import ResultFile, mean_and_error, out_of
 from taijitu_training.tables.tables import TABLES, get_table, plan
 
@@ -50,18 +51,17 @@ def test_a_killed_table_continues_where_it_stopped_and_prints_both_numbers(
 ) -> None:
     command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "2"]
     trained: list[str] = []
-    train = Run.train
+    train = reproduce.train_run
 
-    def counted(run: Run, resume_from: Path | None = None) -> bool:
-        trained.append(run.out.name)
+    def counted(settings: RunSettings, resume_from: Path | None) -> Course:
+        trained.append(settings.out.name)
         if len(trained) == 3:
             raise KeyboardInterrupt
-        return train(run, resume_from)
+        return train(settings, resume_from)
 
-    monkeypatch.setattr(Run, "train", counted)
+    monkeypatch.setattr(reproduce, "train_run", counted)
     assert main(command) == 130
     assert [row["run"] for row in results(tmp_path, "nish-noise")] == trained[:2]
-    monkeypatch.setattr(Run, "train", lambda run, last=None: trained.append(run.out.name) or train(run, last))
     capsys.readouterr()
     assert main(command) == 0
     assert len(trained) == 17  # 2 depths x 4 activations x 2 seeds, and the cut one once more
@@ -224,11 +224,14 @@ def test_a_reduced_budget_makes_one_row_of_rows_that_differ_in_epochs() -> None:
 def test_noise_has_the_strength_it_says_and_is_the_same_for_every_network() -> None:
     images = torch.full((8, 28, 28, 3), 100, dtype=torch.uint8)
     batches = [(images, torch.zeros(8, dtype=torch.long))]
-    (noisy, _), (again, _) = next(with_noise(iter(batches), 0.4)), next(with_noise(iter(batches), 0.4))
+    (noisy, _), (again, _) = (
+        next(reproduce.with_noise(iter(batches), 0.4)),
+        next(reproduce.with_noise(iter(batches), 0.4)),
+    )
     assert torch.equal(noisy, again)
     assert float((noisy - 100).std() / 255) == pytest.approx(0.4, rel=0.05)
     assert torch.equal(noisy[..., 0], noisy[..., 2])  # grey pictures stay grey
-    assert torch.equal(next(with_noise(iter(batches), 0.0))[0], images.float())
+    assert torch.equal(next(reproduce.with_noise(iter(batches), 0.0))[0], images.float())
 
 
 def test_mean_and_sample_deviation() -> None:

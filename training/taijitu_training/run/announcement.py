@@ -6,21 +6,21 @@ import sys
 
 from taijitu_runtime.console import say, shown
 from taijitu_training.recipes.recipe import Recipe
-from taijitu_training.run.run import Run
+from taijitu_training.run.settings import RunSettings
 
 
-def announce(run: Run, *, chose_share: bool) -> None:
+def announce(settings: RunSettings, *, chose_share: bool) -> None:
     """Print the run's network, pictures and recipe, what was left out, and where its weights come from.
 
     `chose_share`: the user has set the share of training pictures that is held out.
     """
-    dataset = run.dataset
-    epochs = f"epochs: {run.recipe.epochs}" if run.minutes is None else f"{run.minutes:g} minutes"
-    several = f", {run.processes.count} processes" if run.processes.count > 1 else ""
+    dataset = settings.dataset
+    epochs = f"epochs: {settings.recipe.epochs}" if settings.minutes is None else f"{settings.minutes:g} minutes"
+    several = f", {settings.processes.count} processes" if settings.processes.count > 1 else ""
     say(
-        f"{run.architecture.name} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
-        f"{shown(dataset.labels_in_words)}; recipe {run.recipe.name}, {epochs}"
-        f"{_batches(len(dataset.train), run.recipe)}, on {run.device}{several}, in {run.computed_in}",
+        f"{settings.architecture.name} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
+        f"{shown(dataset.labels_in_words)}; recipe {settings.recipe.name}, {epochs}"
+        f"{_batches(len(dataset.train), settings.recipe)}, on {settings.device}{several}, in {settings.computed_in}",
         sys.stdout,
     )
     if not chose_share and dataset.trained_on and (held_out := dataset.trained_on.held_out):
@@ -36,13 +36,13 @@ def announce(run: Run, *, chose_share: bool) -> None:
         say(f"warning: {shown(text)}", sys.stderr)
     for text in dataset.unreadable:
         say(f"left out, unreadable: {shown(text)}", sys.stdout)
-    if run.compiled and run.device.type == "cpu":
+    if settings.compiled and settings.device.type == "cpu":
         say("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", sys.stderr)
-    if run.teacher:
-        origin = run.teacher.origin
+    if settings.teacher:
+        origin = settings.teacher.origin
         say(f"learns from {shown(origin['file'])}, {origin['architecture']}", sys.stdout)
-    if run.initial:
-        say(f"starts from {shown(run.initial)}", sys.stdout)
+    if settings.initial:
+        say(f"starts from {shown(settings.initial)}", sys.stdout)
 
 
 def _batches(pictures: int, recipe: Recipe) -> str:

@@ -1,19 +1,27 @@
-"""Resume a run: the settings that it had, and whether a saved training state belongs to it."""
+"""Resume a run: the settings that it had, whether a saved training state belongs to it, and its course so far."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.card import Architecture
+from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import UsageError, first_line
+from taijitu_runtime.files import write_whole
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
+from taijitu_training.loop.state import TrainState
 from taijitu_training.models import model_options
 from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.run.course import Course
+from taijitu_training.run.messages import other_parts_in_words, other_type_in_words
+from taijitu_training.run.saving import Saver
+from taijitu_training.run.settings import RunSettings
 
 DATA = ("train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
 FLAGS = ("patience", "minutes")
@@ -61,6 +69,58 @@ class PreviousRun:
             return dataclasses.replace(recipe, **own)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"the recipe in last.pt is damaged ({first_line(error)}); start a new run") from None
+
+
+def resume(path: Path, state: TrainState, saver: Saver) -> None:
+    """Continue the run in the checkpoint at `path`: set `state`, and the course of `saver`, to what they were there.
+
+    Tell what is different here, if the result will not be that of a run without a break. CheckpointError if it cannot
+    be continued with the settings of `saver`.
+    """
+    settings, course = saver.settings, saver.course
+    own = saver.checkpoint({}, dict(saver.steps))
+    saved = settings.processes.first_does(lambda: load_resumable(path, own))
+    course.computed_in_before = str(saved.training.get("computed_in", ""))
+    if settings.processes.writes:
+        _tell_changes(path, saved, saver)
+    try:
+        _restore(state, course, saved, settings)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        damage = f"{path}: its training state is damaged ({error!r}); start a new run"
+        settings.processes.fail(CheckpointError(damage))
+    if settings.processes.writes and settings.dataset.chooses and course.history:
+        _copy_best(path.parent, settings.out)
+
+
+def _tell_changes(path: Path, saved: Checkpoint, saver: Saver) -> None:
+    then, now = saver.course.computed_in_before.rpartition(", ")[2], saver.settings.computed_in
+    if then not in ("", now):
+        say(other_type_in_words(path, then, now), sys.stderr)
+    parts = saved.resume.get("parts")
+    if isinstance(parts, int) and parts != saver.steps["parts"]:
+        say(other_parts_in_words(path, parts, saver.steps["parts"], saver.steps["processes"]), sys.stderr)
+
+
+def _restore(state: TrainState, course: Course, saved: Checkpoint, settings: RunSettings) -> None:
+    state.load_state_dict(saved.resume["state"])
+    course.history[:] = saved.resume["history"]
+    course.origin = saved.training.get("started_from", {})
+    if not 0 <= state.epoch == len(course.history) <= settings.recipe.epochs:
+        raise ValueError(f"{len(course.history)} rows for {state.epoch} of {settings.recipe.epochs} epochs")
+    if course.has_ended(settings):
+        measured = saved.training.get("metrics", {})
+        course.measured = {name: value for name, value in measured.items() if name not in course.history[-1]}
+
+
+def _copy_best(before: Path, out: Path) -> None:
+    """Copy the best epoch of the run in the folder `before`, where it is continued in another folder."""
+    here, there = out / "best.pt", before / "best.pt"
+    if here.exists():
+        return
+    if there.is_file():
+        write_whole(here, there.read_bytes())
+    else:
+        say(f"warning: no {shown(there)}: best.pt will be there after an epoch better than those before", sys.stderr)
 
 
 def load_resumable(path: Path, own: Checkpoint) -> Checkpoint:

@@ -22,7 +22,8 @@ from taijitu_training.data import DataRequest, Dataset, Share, evaluation_batche
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.models import create_model
-from taijitu_training.run.run import Run
+from taijitu_training.run.run import train_run
+from taijitu_training.run.settings import RunSettings
 from taijitu_training.tables.figures import figure_png
 from taijitu_training.tables.results import Result, ResultFile, facts, render
 from taijitu_training.tables.tables import Plan, Table, get_table, plan
@@ -124,10 +125,11 @@ def run_experiment(
     options = {**planned.architecture.options, "num_classes": len(dataset.labels)}
     architecture = Architecture(planned.architecture.name, options)
     last = folder / "last.pt"
-    run = Run(architecture, planned.recipe, dataset, folder, device, report=False)
-    if not run.train(last if last.exists() else None):
+    settings = RunSettings(architecture, planned.recipe, dataset, folder, device, report=False)
+    course = train_run(settings, last if last.exists() else None)
+    if not course.finished:
         return None
-    row = run.history[-1]
+    row = course.history[-1]
     numbers = {"top1": row["eval_top1"], "loss": row["eval_loss"]}
     deviations = [column.partition("_at_")[2] for column in table.columns if "_at_" in column]
     if deviations:
