@@ -152,6 +152,17 @@ class Precision:
             check_text(f"precision.excluded_layers[{index}]", layer, "the name of a layer, without control characters")
         check_mapping("precision.calibration", self.calibration)
 
+    @property
+    def is_float16_between(self) -> bool:
+        """Whether an int8 file computes in float16 between its layers."""
+        return bool(self.calibration.get("between") == "float16")
+
+    @property
+    def allowed_logit_error(self) -> float | None:
+        """The error that the conversion may have, a share of the logit range; None where it is not recorded."""
+        recorded = self.calibration.get("allowed_logit_error")
+        return float(recorded) if isinstance(recorded, (int, float)) else None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelCard:

@@ -17,7 +17,7 @@ from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import UsageError, check_name, check_number
 from taijitu_runtime.labels import composed
 from taijitu_runtime.locks import lock_folder
-from taijitu_runtime.output_path import make_out
+from taijitu_runtime.output_path import check_outside, make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
 from taijitu_training.devices import choose_device, own_random_numbers
 from taijitu_training.distributed import Processes, processes
@@ -152,7 +152,7 @@ def train(
         network = _chosen_network(asked, before, group)
         if teacher is None and needs_teacher(name := network.recipe.name):
             group.fail(UsageError(f"got recipe {name} without a teacher, expected --teacher CKPT with it; add it"))
-        group.first_does(lambda: _prepare_out(out, resume_from, held))
+        group.first_does(lambda: _prepare_out(out, Path(data), resume_from, held))
         start = group.first_does(lambda: asked.starting_point(network))
         if start is not None:
             network = group.all_do(lambda: asked.prepared_as(start, network))
@@ -266,9 +266,10 @@ def _course_of(settings: RunSettings, resume_from: Path | None) -> Course:
     return course
 
 
-def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:
+def _prepare_out(out: Path, data: Path, resume_from: Path | None, held: ExitStack) -> None:
     """Make the folder of the run, and lock it until `held` ends."""
     last = out / "last.pt"
+    check_outside(out, data)
     make_out(out)
     held.enter_context(lock_folder(out, "taijitu train"))
     if resume_from is None or os.path.realpath(resume_from) != os.path.realpath(last):

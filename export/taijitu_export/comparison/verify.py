@@ -160,12 +160,12 @@ def _coarser(card: ModelCard, reference: ModelCard, *, on_gpu: bool) -> tuple[st
 
 
 def _allowed(card: ModelCard, *, on_gpu: bool) -> tuple[str, float]:
-    name, recorded = card.precision.name, card.precision.calibration.get("allowed_logit_error")
+    name, recorded = card.precision.name, card.precision.allowed_logit_error
     if name == "fp32" and on_gpu:
         name = "fp16"  # TensorRT multiplies float32 with the 11 bits of TF32
     most = MOST_ALLOWED_ERROR[name]
-    if isinstance(recorded, (int, float)) and name in LEAST_ALLOWED_ERROR:
-        return name, min(max(float(recorded), LEAST_ALLOWED_ERROR[name]), most)
+    if recorded is not None and name in LEAST_ALLOWED_ERROR:
+        return name, min(max(recorded, LEAST_ALLOWED_ERROR[name]), most)
     return name, most
 
 

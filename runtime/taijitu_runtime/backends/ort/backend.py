@@ -148,7 +148,7 @@ def check_rounding(path: Path, precision: Precision) -> None:
 
     The logits would be off by a third of their range, without any error of ONNX Runtime.
     """
-    if precision.calibration.get("between") == "float16" and not rounds_float16():
+    if precision.is_float16_between and not rounds_float16():
         version, least = onnxruntime_version(), ".".join(map(str, ROUNDS_FLOAT16))
         raise ArtefactError(
             f"{path}: got int8 with float16 between its layers and ONNX Runtime {version}, whose CPU provider rounds "
