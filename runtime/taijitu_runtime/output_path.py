@@ -60,16 +60,6 @@ def check_new_folder(out: Path) -> None:
         raise UsageError(f"{out}: exists already; give another --out, or remove it")
 
 
-def check_outside(out: Path, pictures: Path) -> None:
-    """Raise UsageError if `out`, the folder of --out, is in a folder of pictures, where it may be taken for a label."""
-    inner, outer = Path(os.path.realpath(out)), Path(os.path.realpath(pictures))
-    if outer.is_dir() and inner.is_relative_to(outer):
-        raise UsageError(
-            f"got --out {shown(out)} within the pictures' folder {shown(pictures)}, where it may be taken for a label, "
-            "expected one outside; give another"
-        )
-
-
 def make_out(out: Path) -> None:
     """Make the folder of --out; UsageError if that is not possible."""
     try:

@@ -14,10 +14,10 @@ from typing import Any
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import LEVELS, Level
 from taijitu_runtime.datasets.budget import host_budget
-from taijitu_runtime.errors import UsageError, check_name, check_number
+from taijitu_runtime.errors import DataError, UsageError, check_name, check_number
 from taijitu_runtime.labels import composed
 from taijitu_runtime.locks import lock_folder
-from taijitu_runtime.output_path import check_outside, make_out
+from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
 from taijitu_training.devices import choose_device, own_random_numbers
 from taijitu_training.distributed import Processes, processes
@@ -152,7 +152,7 @@ def train(
         network = _chosen_network(asked, before, group)
         if teacher is None and needs_teacher(name := network.recipe.name):
             group.fail(UsageError(f"got recipe {name} without a teacher, expected --teacher CKPT with it; add it"))
-        group.first_does(lambda: _prepare_out(out, Path(data), resume_from, held))
+        group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = group.first_does(lambda: asked.starting_point(network))
         if start is not None:
             network = group.all_do(lambda: asked.prepared_as(start, network))
@@ -168,7 +168,7 @@ def train(
             other=None if other is None else composed(other),
             budget=group.least(host_budget),
         )
-        dataset = _loaded(request, group)
+        dataset = _loaded(request, out, group)
         settings = RunSettings(
             architecture=network.architecture(len(dataset.labels)),
             recipe=network.recipe,
@@ -210,9 +210,19 @@ def _chosen_network(asked: NetworkRequest, before: PreviousRun, group: Processes
     return replace(network, recipe=before.applied_to(network.recipe, asked.changes))
 
 
-def _loaded(request: DataRequest, group: Processes) -> Dataset:
+def _loaded(request: DataRequest, out: Path, group: Processes) -> Dataset:
     """Load the data set in every process. UsageError where an epoch has to be chosen, and there is nothing to do so."""
-    dataset = group.all_do(lambda: load_dataset(request))
+
+    def load() -> Dataset:
+        try:
+            return load_dataset(request)
+        except DataError as error:
+            if not Path(os.path.realpath(out)).is_relative_to(os.path.realpath(request.path)):
+                raise
+            there = f"--out {shown(out)} is in that folder, and may be taken for a label: remove it, and give another"
+            raise DataError(f"{error}; {there}") from None
+
+    dataset = group.all_do(load)
     if request.choose and not dataset.chooses:
         group.fail(
             UsageError(f"{request.path}: got --patience without pictures to choose an epoch by, expected val; add some")
@@ -266,10 +276,9 @@ def _course_of(settings: RunSettings, resume_from: Path | None) -> Course:
     return course
 
 
-def _prepare_out(out: Path, data: Path, resume_from: Path | None, held: ExitStack) -> None:
+def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:
     """Make the folder of the run, and lock it until `held` ends."""
     last = out / "last.pt"
-    check_outside(out, data)
     make_out(out)
     held.enter_context(lock_folder(out, "taijitu train"))
     if resume_from is None or os.path.realpath(resume_from) != os.path.realpath(last):

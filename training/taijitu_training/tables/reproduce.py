@@ -16,7 +16,7 @@ from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import FolderInUseError, UnknownNameError, UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.locks import lock_file, lock_folder
-from taijitu_runtime.output_path import check_outside, make_out
+from taijitu_runtime.output_path import make_out
 from taijitu_training import checkpoint
 from taijitu_training.data import DataRequest, Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
@@ -37,7 +37,6 @@ def reproduce(args: Namespace) -> int:
             raise UsageError(f"got {flag} {number}, expected 1 or more; remove it for the paper's number")
     plans = plan(table, args.seeds or table.seeds or 1, args.epochs or 0)
     wanted = rows_of(plans, args.row) if args.row else plans
-    check_outside(args.out, args.data)
     make_out(args.out)
     device = choose_device(args.device)
     size = create_model(plans[0].architecture.name, **plans[0].architecture.options).input_size
