@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
@@ -147,8 +148,7 @@ class Reader:
             timeout_s: How long to wait; None: without limit.
 
         Returns:
-            None if no frame came in time, or none will come any more (then `state` is ENDED or FAILED). With a
-            `timeout_s`, none will come if `state` was so before the call: a last frame may come right after it.
+            None if no frame came in time, or none will come any more: `frames` tells these apart.
 
         Raises:
             UsageError: The reader is not open.
@@ -166,6 +166,15 @@ class Reader:
         waiting.free()
         captured_s, position_s, name = message["captured_s"], message["position_s"], message["name"]
         return Frame(waiting.number, pixels, captured_s, position_s, name, waiting.is_frozen)
+
+    def frames(self, poll_s: float) -> Iterator[Frame | None]:
+        """Yield frames as `take` returns them, and None where none came for `poll_s`, until none will come any more."""
+        while True:
+            is_over = self._state in FINISHED  # asked first: a last frame may come right after `take` has waited
+            frame = self.take(poll_s)
+            if frame is None and is_over:
+                return
+            yield frame
 
     def close(self) -> None:
         """Close the source and drop waiting frames. Takes two seconds if the source hangs."""

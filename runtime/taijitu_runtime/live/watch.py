@@ -21,7 +21,7 @@ from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import Region
 from taijitu_runtime.live.smoothing import SmoothedAnswers
-from taijitu_runtime.live.states import FINISHED, Frame, State
+from taijitu_runtime.live.states import Frame, State
 from taijitu_runtime.live.summary import Percentiles, Rate, Summary
 
 if TYPE_CHECKING:
@@ -165,9 +165,7 @@ def watch(
     latency, age = Percentiles(), Percentiles()
     began_s: float | None = None
     with reader:
-        while not stop.is_set():
-            is_over = reader.state in FINISHED  # asked first: a last frame may come right after `take` has waited
-            frame = reader.take(POLL_S)
+        for frame in reader.frames(POLL_S):
             if frame is not None:
                 began_s = began_s or frame.captured_s
                 result = watcher.classify(frame)
@@ -175,10 +173,10 @@ def watch(
                     latency.add(result.latency_ms)
                     age.add(result.age_ms)
                 callback(result)
-            elif is_over:
-                break
             elif idle:
                 idle(reader.state)
+            if stop.is_set():
+                break
         seconds = time.monotonic() - began_s if began_s else 0.0
         lost = reader.error if reader.state is State.FAILED and not stop.is_set() else None
     if lost and not reader.counters.read:

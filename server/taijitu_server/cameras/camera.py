@@ -21,7 +21,6 @@ from PIL import Image
 from taijitu_runtime.answers import Scores
 from taijitu_runtime.live import Counters, Frame, Reader, Source, State, Timeouts
 from taijitu_runtime.live.smoothing import SmoothedAnswers
-from taijitu_runtime.live.states import FINISHED
 from taijitu_runtime.live.watch import image_from_bgr
 from taijitu_server.cameras.latest_value import LatestValue
 from taijitu_server.cameras.mjpeg import banner, part_from_image
@@ -192,15 +191,14 @@ class Camera:
         quit_ = self._quit
         with Reader(self.source, timeouts=timeouts, realtime=realtime) as reader:
             self._reader = reader
-            while not quit_.is_set():
-                is_over = reader.state in FINISHED  # asked first: a last frame may come right after `take` has waited
-                frame = reader.take(POLL_S)
+            for frame in reader.frames(POLL_S):
                 if frame is not None:
                     self._classify(frame)
                 self._measure_rates()
                 self._notify(reader)
-                if frame is None and is_over:
-                    break
+                if quit_.is_set():
+                    return
+            self._notify(reader)  # of its end
 
     def _classify(self, frame: Frame) -> None:
         self._image = image = image_from_bgr(frame.pixels)
