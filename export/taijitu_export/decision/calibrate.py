@@ -28,6 +28,7 @@ from taijitu_runtime.decision.decision import CoverageRow, Decision
 from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_runtime.errors import UsageError, check_number, listed
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.labels import composed
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
 from taijitu_runtime.proof.prove import proven_file
@@ -86,6 +87,7 @@ def calibrate_file(
         raise UsageError(
             f"{model}: got a network whose output holds {card.output}, expected logits; adopt it with them"
         )
+    other = next((label for label in card.labels if other is not None and composed(label) == composed(other)), other)
     pictures, targets, others = _pictures(data, card, other, skip_unreadable=skip_unreadable)
     with proven_file(model, file.sha256, threads=threads) as classifier:
         logits = _logits(classifier, pictures)

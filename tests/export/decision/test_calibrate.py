@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,17 @@ def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data
         calibrate_file(model, data, tmp_path / "out.onnx", threshold=request, other="nothing")
     label = calibrate_file(model, data, tmp_path / "label.onnx", threshold=request, other="blue")
     assert (label.decision.other, decision_of(tmp_path / "label.onnx").other) == ("blue", "blue")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_label_is_the_other_however_its_letters_are_composed(data: Path, tmp_path: Path, form: Any) -> None:
+    label = unicodedata.normalize("NFC", "übrig")
+    model = make_tiny_onnx(tmp_path / "tiny.onnx", labels=(*COLOURS[:2], label), scale=3.0)
+    renamed = shutil.copytree(data, tmp_path / "renamed")
+    (renamed / COLOURS[2]).rename(renamed / label)
+    given = unicodedata.normalize(form, label)
+    found = calibrate_file(model, renamed, tmp_path / "out.onnx", threshold=ThresholdRequest(), other=given)
+    assert found.decision.other == label
 
 
 def test_answers_of_the_label_for_none_of_these_are_counted_as_unknown_as_they_are_in_use() -> None:
