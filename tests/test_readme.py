@@ -118,6 +118,11 @@ def test_links_to_files_lead_somewhere(root: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_readme_leads_to_every_page(root: Path) -> None:
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", (root / "README.md").read_text()))
+    assert {f"docs/{page.name}" for page in (root / "docs").glob("*.md")} - linked == set()
+
+
 def test_every_shipped_checkpoint_is_in_the_readme_with_its_accuracy_and_is_the_end_of_a_whole_run(root: Path) -> None:
     readme = (root / "README.md").read_text()
     files = sorted((root / "checkpoints").glob("*.pt"))
