@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from taijitu_runtime.cache import UnsafeFolderError, private_folder
 from taijitu_server.settings import Settings, settings_from
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
@@ -71,6 +72,20 @@ def test_the_manifests_agree_with_each_other_and_with_the_server() -> None:
     with_paths = [probe["httpGet"] for name, probe in container().items() if name.endswith("Probe")]
     assert {probe["path"] for probe in with_paths} == {"/health/live", "/health/ready"}
     assert {probe["port"] for probe in with_paths} == {container()["ports"][0]["name"]}
+
+
+def test_no_volume_is_mounted_where_the_server_would_not_use_it(tmp_path: Path) -> None:
+    empty = tmp_path / "emptyDir"
+    empty.mkdir()
+    empty.chmod(0o777)  # as the kubelet makes it
+    with pytest.raises(UnsafeFolderError):
+        private_folder(empty / "taijitu")
+    dockerfile = (FOLDER.parent / "server.Dockerfile").read_text()
+    (cache,) = re.findall(r"XDG_CACHE_HOME=(\S+)", dockerfile)
+    volumes = {volume["name"]: volume for volume in MANIFESTS[0]["spec"]["template"]["spec"]["volumes"]}
+    mounted = {mount["mountPath"]: volumes.pop(mount["name"]) for mount in container()["volumeMounts"]}
+    assert "emptyDir" not in mounted.get(cache, {})
+    assert volumes == {}
 
 
 def test_every_metric_and_label_of_rules_and_dashboard_exists(metrics: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from taijitu_runtime.providers import PROVIDERS
 from taijitu_training import checkpoint
 from tools.docs_tables import classify_flags
 
@@ -88,7 +89,7 @@ def test_flags_in_prose_exist(root: Path) -> None:
     assert set(re.findall(r"`(--[a-zA-Z\d-]+)", prose)) <= known
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/camera.md", "docs/api.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/camera.md", "docs/api.md", "docs/export.md"])
 def test_python_blocks_run(page: str, root: Path, shipped_onnx: Path, photograph: Path,
                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     blocks = re.findall(r"```python\n(.*?)```", (root / page).read_text(), re.DOTALL)
@@ -105,10 +106,21 @@ def test_a_table_of_flags_requires_no_pictures_where_a_list_may_name_them() -> N
     assert "required" not in rows["PICTURES"]
 
 
+def test_a_table_of_flags_has_the_values_that_a_flag_takes() -> None:
+    (row,) = [line for line in classify_flags().splitlines() if "--provider" in line]
+    for provider in PROVIDERS:
+        assert provider in row.split("|")[1]
+
+
 def test_links_to_files_lead_somewhere(root: Path) -> None:
     for page in (*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "examples").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_leads_to_every_page(root: Path) -> None:
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", (root / "README.md").read_text()))
+    assert {f"docs/{page.name}" for page in (root / "docs").glob("*.md")} - linked == set()
 
 
 def test_every_shipped_checkpoint_is_in_the_readme_with_its_accuracy_and_is_the_end_of_a_whole_run(root: Path) -> None:

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
+from taijitu_export.comparison.cli import build_parser as verify_parser
+from taijitu_export.to_onnx.cli import build_parser as onnx_parser
 from taijitu_runtime.classify.cli import build_parser as classify_parser
 from taijitu_server.deploy.deepstream import build_parser as deepstream_parser
 from taijitu_server.settings import Settings
@@ -33,6 +35,16 @@ def train_flags() -> str:
 def checkpoint_flags() -> str:
     """Return the flags of `taijitu checkpoint` as its help describes them."""
     return _flag_table(checkpoint_parser())
+
+
+def onnx_flags() -> str:
+    """Return the flags of `taijitu onnx` as its help describes them."""
+    return _flag_table(onnx_parser())
+
+
+def verify_flags() -> str:
+    """Return the flags of `taijitu verify` as its help describes them."""
+    return _flag_table(verify_parser())
 
 
 def classify_flags() -> str:
@@ -63,6 +75,8 @@ def _flags(action: argparse.Action) -> str:
     if not action.option_strings:
         return f"`{action.dest.upper()}`"
     metavar = " ".join(action.metavar) if isinstance(action.metavar, tuple) else action.metavar or ""
+    if not metavar and action.choices:
+        metavar = f"{{{','.join(map(str, action.choices))}}}"
     return ", ".join(f"`{f'{flag} {metavar}'.strip()}`" for flag in action.option_strings)
 
 

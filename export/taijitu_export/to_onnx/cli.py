@@ -22,8 +22,8 @@ from taijitu_runtime.flags import add_shared
 def build_parser() -> Parser:
     """Return the command line of export/to_onnx.py and `taijitu onnx`."""
     parser = Parser(prog="taijitu onnx", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint of taijitu train or taijitu "
-                        "checkpoint; with --precision, also a float32 ONNX file of taijitu onnx or adopt")  # fmt: skip
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint; with --precision also a float32 ONNX "
+                        "file of taijitu onnx or adopt")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: next to the checkpoint, as .onnx, "
                         ".fp16.onnx or .int8.onnx)")  # fmt: skip
     parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="uint8: NHWC, normalised inside; "

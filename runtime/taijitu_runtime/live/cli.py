@@ -117,7 +117,9 @@ def build_parser() -> Parser:
     output = parser.add_argument_group("output", "by default a window if there is a screen, otherwise text")
     output.add_argument("--display", action=BooleanOptionalAction, help="show a window; q closes it")
     output.add_argument("--save", type=Path, help="write an annotated video: .mp4, .avi or .mkv")
-    output.add_argument("--jsonl", help="write one JSON object per frame and line to this file; - for stdout")
+    output.add_argument(
+        "--jsonl", help="write one JSON object per classified frame and line to this file; - for stdout"
+    )
 
     timeouts = parser.add_argument_group("timeouts, in seconds")
     timeouts.add_argument("--open-timeout", type=float, help="for the first frame, and every one of a file "

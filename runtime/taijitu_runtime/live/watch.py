@@ -79,6 +79,16 @@ class Result:
     box: tuple[int, int, int, int] | None
     certainty: Certainty = UNDECIDED
 
+    @property
+    def known(self) -> bool | None:
+        """As `Prediction.known`."""
+        return self.certainty.known
+
+    @property
+    def set(self) -> tuple[str, ...] | None:
+        """As `Prediction.set`."""
+        return self.certainty.set
+
     @functools.cached_property
     def annotated(self) -> NDArray[np.uint8]:
         """The frame, uint8 BGR, with the answers drawn on it; drawn at the first access."""

@@ -151,6 +151,7 @@ def test_an_answer_below_the_threshold_is_unknown(tiny_onnx: Path, halves: Frame
         assert Watcher(classifier, View(threshold=best)).classify(halves).certainty.known is True
         unknown = Watcher(classifier, View(threshold=1.0)).classify(halves)
         assert (unknown.answers, unknown.certainty.known) == (found.answers, False)
+        assert [(result.known, result.set) for result in (found, unknown)] == [(None, None), (False, None)]
 
 
 @pytest.mark.parametrize(
