@@ -228,6 +228,85 @@ def test_sigmoids_stay_probabilities_and_one_number_is_the_second_labels(
     assert result.card.output == ("logits" if one else "probabilities")
 
 
+BEHIND: dict[str, list[tuple[str, list[str], dict[str, Any]]]] = {
+    "reshaped to its own shape": [("Shape", ["ended"], {}), ("Reshape", ["ended", "last_0"], {})],
+    "one more dimension": [("Unsqueeze", ["ended", "axes"], {})],
+    "moved": [("Transpose", ["ended"], {"perm": [0, 1]})],
+    "bytes": [("QuantizeLinear", ["ended", "step"], {}), ("DequantizeLinear", ["last_0", "step"], {})],
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize(("ending", "classes"), [("Sigmoid", 3), ("Sigmoid", 1), ("Softmax", 200)])
+def test_probabilities_are_seen_behind_what_only_passes_them_on(
+    tmp_path: Path, picture: NDArray[np.uint8], ending: str, classes: int, behind: str
+) -> None:
+    source = make_foreign_onnx(tmp_path / "p.onnx", ending=ending, classes=classes)
+    model = onnx.load(source)
+    del model.graph.node[-1]
+    for number, (operator, inputs, options) in enumerate(BEHIND[behind]):
+        model.graph.node.append(onnx.helper.make_node(operator, inputs, [f"last_{number}"], **options))
+    model.graph.node[-1].output[0] = "result"
+    if behind == "one more dimension":
+        model.graph.output[0].type.tensor_type.shape.dim.add().dim_value = 1
+    for tensor in model.graph.initializer:  # small numbers: no probability is next to 1
+        if tensor.name == "w2":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) / 16, tensor.name))
+    constants = {"axes": np.array([2]), "step": np.array(1 / 256, np.float32)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    onnx.save(model, source)
+    labels = [f"label {number}" for number in range(max(2, classes))]
+    result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": labels})
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    said = original(source, images)
+    expected = {1: np.concatenate([1 - said, said]), 3: said}.get(classes, said / said.sum())
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, atol=1e-4)
+    assert result.card.output == ("probabilities" if classes == 3 else "logits")
+
+
+@pytest.mark.parametrize("ending", ["Sigmoid", "Softmax"])
+def test_probabilities_that_onnx_runtimes_own_integer_operators_compute_are_seen(
+    tmp_path: Path, picture: NDArray[np.uint8], ending: str
+) -> None:
+    source = make_foreign_onnx(tmp_path / "q.onnx", ending=ending)
+    model = onnx.load(source)
+    options = {"axis": 1, "opset": 17} if ending == "Softmax" else {}
+    scales = ["step", "zero", "share", "zero"]
+    last = onnx.helper.make_node(f"QLinear{ending}", ["bytes", *scales], ["q"], domain="com.microsoft", **options)
+    del model.graph.node[-2:]
+    model.graph.node.append(onnx.helper.make_node("QuantizeLinear", ["numbers", "step", "zero"], ["bytes"]))
+    model.graph.node.append(last)
+    model.graph.node.append(onnx.helper.make_node("DequantizeLinear", ["q", "share", "zero"], ["result"]))
+    constants = {"step": np.array(1 / 8, np.float32), "share": np.array(1 / 256, np.float32), "zero": np.uint8(0)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(v), name) for name, v in constants.items())
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.ending == {"Sigmoid": "probabilities", "Softmax": "softmax"}[ending]
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    said = original(source, images)
+    expected = said if ending == "Sigmoid" else said / said.sum()
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("ending", "classes"), [("Softmax", 3), ("Sigmoid", 3), ("Sigmoid", 1)])
+def test_the_last_operator_may_be_in_a_function(
+    tmp_path: Path, picture: NDArray[np.uint8], ending: str, classes: int
+) -> None:
+    source = make_foreign_onnx(tmp_path / "f.onnx", ending=ending, classes=classes)
+    model = onnx.load(source)
+    body, opset = onnx.helper.make_node(ending, ["a"], ["b"]), onnx.helper.make_opsetid("", 17)
+    model.functions.append(onnx.helper.make_function("theirs", "End", ["a"], ["b"], [body], [opset]))
+    model.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
+    model.graph.node[-2].op_type, model.graph.node[-2].domain = "End", "theirs"
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": LABELS[: max(2, classes)]})
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    said = original(source, images)
+    expected = said if classes == 3 else np.concatenate([1 - said, said])
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_one_label_is_one_probability_and_never_one_logit(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     one = {**USUAL, "labels": LABELS[:1]}
     sigmoid = make_foreign_onnx(tmp_path / "sigmoid.onnx", ending="Sigmoid", classes=1)
