@@ -152,10 +152,12 @@ def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
 
 
 def _free_names(graph: ir.Graph) -> None:
-    """Rename values of the network that have the names of an artefact's input and output."""
-    for value in (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)):
+    """Rename values that have the names of an artefact's input and output, in branches and loops too."""
+    names = FreeNames(graph)
+    computed = (value for node in graph.all_nodes() for value in node.outputs)
+    for value in (*graph.inputs, *graph.initializers.values(), *computed):
         if value.name in ("images", "logits"):
-            value.name = f"network_{value.name}"
+            value.name = names(f"network_{value.name}")
 
 
 def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:

@@ -144,6 +144,29 @@ def test_a_file_of_int8_that_onnx_runtime_cannot_fuse_is_opened_up_to_any_tensor
     np.testing.assert_array_equal(inside["numbers"], before.run(images))
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_names_of_an_artefact_are_free_wherever_the_network_has_them(
+    tmp_path: Path, picture: NDArray[np.uint8], inside: bool
+) -> None:
+    source = make_foreign_onnx(tmp_path / "names.onnx")
+    model = onnx.load(source)
+    relu = next(index for index, node in enumerate(model.graph.node) if node.op_type == "Relu")
+    model.graph.node[relu].output[0] = "network_logits"
+    if inside:
+        made = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, None)
+        node = onnx.helper.make_node("Abs", ["network_logits"], ["images"])
+        branches = {f"{name}_branch": onnx.helper.make_graph([node], name, [], [made]) for name in ("then", "else")}
+        model.graph.node.insert(relu + 1, onnx.helper.make_node("If", ["yes"], ["bent"], **branches))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    else:
+        model.graph.node.insert(relu + 1, onnx.helper.make_node("Abs", ["network_logits"], ["bent"]))
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    expected = softmax(original(source, images))
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4)
+
+
 def test_bgr_in_0_to_255_with_a_letterbox(tmp_path: Path) -> None:
     source = make_foreign_onnx(tmp_path / "caffe.onnx", size=(16, 16))
     mean = [104.0, 117.0, 123.0]
