@@ -138,7 +138,9 @@ def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
     wanted = OPSET if opset < OPSET else OPSET + 1
     if opset not in (OPSET, wanted):
         try:
-            model = onnx.version_converter.convert_version(model, wanted)
+            converted = onnx.version_converter.convert_version(model, wanted)
+            _check(converted)  # it takes over types that the operators of `wanted` do not know
+            model = converted
         except Exception as error:  # one class both for an unknown operator and for its own bugs
             reason = one_line(error)[:200]
             if opset < LEAST_OPSET:
@@ -149,6 +151,14 @@ def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
             return model, (f"opset {opset} stays: onnx's converter reports {reason}",)
     model.ir_version = IR_VERSION
     return model, ()
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Raise an error where operators do not take what they get. Shapes in files may be outdated: they do not count."""
+    untold = onnx.ModelProto()
+    untold.CopyFrom(model)
+    del untold.graph.value_info[:]
+    onnx.checker.check_model(untold, full_check=True)
 
 
 def _free_names(graph: ir.Graph) -> None:

@@ -144,6 +144,26 @@ def test_a_file_of_int8_that_onnx_runtime_cannot_fuse_is_opened_up_to_any_tensor
     np.testing.assert_array_equal(inside["numbers"], before.run(images))
 
 
+@pytest.mark.parametrize("opset", [19, 21])
+def test_an_opset_stays_whose_types_a_lower_one_does_not_know(
+    tmp_path: Path, picture: NDArray[np.uint8], opset: int
+) -> None:
+    """Check it for float16 scales, which onnx's converter takes over into opsets that have none."""
+    source = make_foreign_onnx(tmp_path / "half.onnx", dtype="float16", opset=opset, ir_version=10)
+    model = onnx.load(source)
+    model.graph.node[0].input[0] = "read"
+    model.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", ["bytes", "step", "zero"], ["read"]))
+    model.graph.node.insert(0, onnx.helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["bytes"]))
+    constants = {"step": np.array(0.05, np.float16), "zero": np.array(0, np.int8)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.opset == opset
+    assert any(f"opset {opset} stays" in note for note in result.notes)
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float16)
+    np.testing.assert_allclose(probabilities(result.path, picture), softmax(original(source, images)), atol=1e-2)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_names_of_an_artefact_are_free_wherever_the_network_has_them(
     tmp_path: Path, picture: NDArray[np.uint8], inside: bool
