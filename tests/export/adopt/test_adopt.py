@@ -470,6 +470,20 @@ def test_ultralytics_metadata_is_a_contract(tmp_path: Path) -> None:
     )
 
 
+def test_metadata_without_a_task_has_labels_and_no_numbers(tmp_path: Path) -> None:
+    """YOLOv5's classifiers, which name no task, see ImageNet's mean and std; others write names of any kind."""
+    names = {"names": "{0: 'cat', 1: 'dog', 2: 'hedgehog'}", "stride": "32"}
+    source = make_foreign_onnx(tmp_path / "yolov5.onnx", metadata=names)
+    with pytest.raises(UsageError, match="--resize, --mean, --std"):
+        adopt(source, tmp_path / "a.onnx")
+    result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": None})
+    assert result.card.labels == LABELS
+    assert result.source == "your flags"
+    other = make_foreign_onnx(tmp_path / "other.onnx", metadata={"names": "cats and dogs"})
+    with pytest.raises(UsageError, match="--mean"):
+        adopt(other, tmp_path / "b.onnx", labels=LABELS)
+
+
 def test_a_hugging_face_processor_is_a_contract(tmp_path: Path) -> None:
     processor = {
         "do_resize": True, "size": {"shortest_edge": 18}, "resample": 3, "do_center_crop": True,
