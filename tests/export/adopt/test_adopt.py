@@ -332,6 +332,18 @@ def test_probabilities_that_onnx_runtimes_own_integer_operators_compute_are_seen
     np.testing.assert_allclose(probabilities(result.path, picture), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("ending", ["Sigmoid", ""])
+def test_logits_that_look_like_probabilities_are_told(tmp_path: Path, ending: str) -> None:
+    source = make_foreign_onnx(tmp_path / "p.onnx", ending=ending)
+    model = onnx.load(source)
+    model.graph.node[-1].CopyFrom(onnx.helper.make_node("Mul", [model.graph.node[-1].input[0], "one"], ["result"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.float32), "one"))
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.ending == "logits"
+    assert any("from 0 to 1" in note for note in result.notes) == bool(ending)
+
+
 @pytest.mark.parametrize(("ending", "classes"), [("Softmax", 3), ("Sigmoid", 3), ("Sigmoid", 1)])
 def test_the_last_operator_may_be_in_a_function(
     tmp_path: Path, picture: NDArray[np.uint8], ending: str, classes: int
