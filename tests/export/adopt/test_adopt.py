@@ -94,6 +94,14 @@ def test_a_foreign_file_becomes_an_artefact_that_answers_like_it(
     assert result.card.labels == LABELS
 
 
+def test_a_shape_that_the_file_states_wrongly_keeps_no_old_opset(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx", opset=11, ir_version=6)
+    model = onnx.load(source)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7  # of an earlier head; ONNX Runtime only warns
+    onnx.save(model, source)
+    assert adopt(source, tmp_path / "adopted.onnx", **USUAL).opset == 17
+
+
 def test_a_network_with_sequences_of_tensors_is_adopted_and_rounded_to_float16(
     tmp_path: Path, picture: NDArray[np.uint8]
 ) -> None:
