@@ -154,7 +154,7 @@ def adopt_file(
         size_bytes=len(content),
         agreement=agreeing.agreement,
         source=known.described_source,
-        notes=(*standard.notes, *agreeing.notes),
+        notes=(*standard.notes, *agreeing.notes, *_doubts(ending, answers)),
         found=found,
     )
 
@@ -232,6 +232,16 @@ def _notes(model: onnx.ModelProto, batch: int | None, reason: str) -> tuple[str,
     if (opset := opset_of(model)) > OPSET:
         notes += (f"opset {opset} stays: TensorRT 8.6 reads {OPSET} at most, later ones read it",)
     return notes
+
+
+def _doubts(ending: Ending, answers: NDArray[np.float32]) -> tuple[str, ...]:
+    """Say that numbers which are taken for logits look like probabilities, such as those of a sigmoid written out."""
+    if ending not in ("logits", "logit") or not ((answers >= 0) & (answers <= 1)).all():
+        return ()
+    return (
+        "every number is from 0 to 1 and taken for a logit; if they are probabilities, export the network with its "
+        "sigmoid last",
+    )
 
 
 def _with_passport(original: Original, card: ModelCard, adopted: Path, ending: Ending) -> ModelCard:

@@ -86,8 +86,9 @@ def logits_of_original(
     """Compute what the original gives, float32 (N, K), as the adopted file should give it: before a last softmax."""
     undone = {"softmax": "Softmax", "probability": "Sigmoid"}.get(ending)
     earlier = original.before(undone) if undone is not None else original
-    if earlier is None:  # probabilities without a last Softmax: the adopted file takes their logarithm
-        return logarithms(original.answers(pictures, spec))
+    if earlier is None:  # probabilities without such an operator: the adopted file takes their logarithm
+        answers = original.answers(pictures, spec)
+        return logarithms(np.concatenate([1 - answers, answers], axis=1) if ending == "probability" else answers)
     answers = earlier.answers(pictures, spec)
     return two_logits(answers) if ending in ("logit", "probability") else answers
 

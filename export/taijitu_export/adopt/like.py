@@ -55,7 +55,8 @@ def preprocessing_like(text: str) -> Preprocessing:
 def preprocessing_of_metadata(metadata: Mapping[str, str]) -> Preprocessing:
     """Read an ONNX file's metadata as ultralytics writes it; empty for other files. UsageError for a detector.
 
-    Its classifiers see the shorter side resized to the input's, the centre, and pixels in 0 to 1.
+    Its classifiers see the shorter side resized to the input's, the centre, and pixels in 0 to 1. The labels alone are
+    read where no task is named, as by YOLOv5, whose classifiers see other numbers.
     """
     if "names" not in metadata:
         return Preprocessing()
@@ -65,6 +66,10 @@ def preprocessing_of_metadata(metadata: Mapping[str, str]) -> Preprocessing:
     if isinstance(names, (list, tuple)):
         names = dict(enumerate(names))
     labels = labels_by_number(names) if isinstance(names, dict) else None
+    if labels is not None:
+        labels = checked_labels(labels, "its metadata, names")
+    if "task" not in metadata:
+        return Preprocessing(labels=labels)
     if isinstance(size, int):
         size = [size, size]
     is_size = isinstance(size, (list, tuple)) and len(size) == 2 and all(type(side) is int for side in size)
@@ -73,7 +78,7 @@ def preprocessing_of_metadata(metadata: Mapping[str, str]) -> Preprocessing:
         resize=Resize("shorter_side"),
         mean=(0.0,),
         std=(1.0,),
-        labels=None if labels is None else checked_labels(labels, "its metadata, names"),
+        labels=labels,
         source="the file's own metadata",
     )
 

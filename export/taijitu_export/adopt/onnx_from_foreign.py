@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx.version_converter
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
-from taijitu_export.adopt.original import CARRIERS, Signature
+from taijitu_export.adopt.original import CARRIERS, Signature, without_functions
 from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE, opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
 from taijitu_export.onnx.passes.editing import FreeNames, add_constant, applied, take_out, with_types
+from taijitu_export.onnx.passes.reading import QUANTISERS, is_operator
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.pictures.preprocess import LUMINANCE
@@ -56,7 +57,7 @@ class Standard:
 def standard_graph(model: onnx.ModelProto) -> Standard:
     """Write out the model's functions, make constants initialisers, and convert to OPSET where that is possible."""
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model, convert_version=True)
+        model = without_functions(model)
     converted, notes = _converted(model)
     graph = ir.from_proto(converted)
     passes = (
@@ -85,7 +86,8 @@ def onnx_from_foreign(
         signature: The network's input and output.
         spec: The contract; its arithmetic goes into the graph.
         ending: The network's last step. A last Softmax is cut off, so that logits are left; other probabilities that
-            sum to 1 become their logarithms, which softmax turns into the probabilities again.
+            sum to 1, and the two of one probability, become their logarithms, which softmax turns into the
+            probabilities again.
         classes: K of the network's output.
         batch: The only batch size that it takes; None for any.
     """
@@ -116,8 +118,8 @@ def two_logits(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int) -> Ending:
     """Return a network's last step, from its last operator and its answers to some pictures, float32 (N, K)."""
-    node = _last(ir.from_proto(standard).graph)
-    last = "" if node is None else node.op_type
+    node = _last(ir.from_proto(standard).graph, (*CARRIERS, *QUANTISERS))
+    last = "" if node is None else node.op_type.removeprefix("QLinear")  # ONNX Runtime's own, of integers
     if answers.shape[1] == 1 and labels == 2:
         return "probability" if last in ("Sigmoid", "HardSigmoid") else "logit"
     if last == "Softmax":
@@ -136,7 +138,9 @@ def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
     wanted = OPSET if opset < OPSET else OPSET + 1
     if opset not in (OPSET, wanted):
         try:
-            model = onnx.version_converter.convert_version(model, wanted)
+            converted = onnx.version_converter.convert_version(model, wanted)
+            _check(converted)  # it takes over types that the operators of `wanted` do not know
+            model = converted
         except Exception as error:  # one class both for an unknown operator and for its own bugs
             reason = one_line(error)[:200]
             if opset < LEAST_OPSET:
@@ -149,11 +153,19 @@ def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
     return model, ()
 
 
+def _check(model: onnx.ModelProto) -> None:
+    """Raise an error where operators do not take what they get. Shapes in files may be outdated: they do not count."""
+    onnx.checker.check_model(model)
+    onnx.shape_inference.infer_shapes(model, check_type=True)
+
+
 def _free_names(graph: ir.Graph) -> None:
-    """Rename values of the network that have the names of an artefact's input and output."""
-    for value in (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)):
+    """Rename values that have the names of an artefact's input and output, in branches and loops too."""
+    names = FreeNames(graph)
+    computed = (value for node in graph.all_nodes() for value in node.outputs)
+    for value in (*graph.inputs, *graph.initializers.values(), *computed):
         if value.name in ("images", "logits"):
-            value.name = f"network_{value.name}"
+            value.name = names(f"network_{value.name}")
 
 
 def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
@@ -205,13 +217,14 @@ def _put_behind(graph: ir.Graph, ending: Ending, *, is_cut: bool) -> None:
         chain.add("Cast", to=ir.DataType.FLOAT)
     if given.shape is None or given.shape.rank() != 2:
         chain.add("Flatten", axis=1)
-    if ending == "softmax" and not is_cut:
+    if ending == "logit" or (ending == "probability" and is_cut):
+        chain.add("Mul", np.array([[0, 1]], np.float32))  # the logit of the first label is 0
+    elif ending == "probability":
+        chain.add("Mul", np.array([[-1, 1]], np.float32))
+        chain.add("Add", np.array([[1, 0]], np.float32))
+    if ending in ("softmax", "probability") and not is_cut:
         chain.add("Max", np.array(LEAST, np.float32))
         chain.add("Log")
-    if ending == "probability" and not is_cut:
-        raise ArtefactError(f"got a network that ends in one {_last_name(graph)}, expected a Sigmoid or two numbers")
-    if ending in ("logit", "probability"):
-        chain.add("Mul", np.array([[0, 1]], np.float32))  # the logit of the first label is 0
     if not chain.nodes:
         chain.add("Identity")
     for node in chain.nodes:
@@ -224,7 +237,7 @@ def _put_behind(graph: ir.Graph, ending: Ending, *, is_cut: bool) -> None:
 def _cut(graph: ir.Graph, op_type: str, classes: int) -> bool:
     """Cut the last Softmax or Sigmoid off; return whether there was one that made the K numbers."""
     node = _last(graph)
-    if node is None or node.op_type != op_type:
+    if node is None or not is_operator(node, op_type):
         return False
     made, x = node.outputs[0], node.inputs[0]
     if x is None or (op_type == "Softmax" and not _is_over(node, classes)):
@@ -242,21 +255,15 @@ def _is_over(node: ir.Node, classes: int) -> bool:
     return not isinstance(side, int) or side == classes
 
 
-def _last(graph: ir.Graph) -> ir.Node | None:
-    """Return the node that computes the graph's only output, skipping operators that only pass values on."""
-    value = graph.outputs[0]
-    node = value.producer()
-    while node is not None and node.domain == "" and node.op_type in CARRIERS:
-        carried = node.inputs[0]
-        if carried is None or len(carried.uses()) != 1:
-            break
-        node = carried.producer()
-    return node if node is not None and node.domain == "" else None
+def _last(graph: ir.Graph, carriers: Collection[str] = CARRIERS) -> ir.Node | None:
+    """Return the node that computes the graph's only output, skipping `carriers`, which pass values on.
 
-
-def _last_name(graph: ir.Graph) -> str:
-    node = _last(graph)
-    return "number" if node is None else node.op_type
+    Other readers of a carried value compute a shape from it, because there is one output.
+    """
+    node = graph.outputs[0].producer()
+    while node is not None and node.domain == "" and node.op_type in carriers and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node
 
 
 class _Chain:

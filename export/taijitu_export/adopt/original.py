@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.forms import LAYOUTS, Layout
@@ -23,7 +24,7 @@ from taijitu_runtime.errors import ArtefactError, UsageError, one_line, require
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import normalise
 
-CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
+CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Cast")
 """Operators that may follow the last one before the output without changing a number."""
 
 MAX_BATCH = 1024  # that a file may fix, as of a server
@@ -93,9 +94,8 @@ class Original:
         )
 
     def before(self, operator: str) -> Original | None:
-        """Return the same file cut before its last operator; None where that is not `operator`."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.file.model)
+        """Return the same file cut before its last operator, in a function too; None where that is not `operator`."""
+        model = without_functions(self.file.model)
         makers = {name: node for node in model.graph.node for name in node.output}
         node = makers.get(self.signature.output)
         while node is not None and node.op_type in CARRIERS:
@@ -128,6 +128,11 @@ class Original:
 
     def _raw(self, images: NDArray[Any]) -> Any:
         return run_session(self._session, [self.signature.output], {self.signature.input: images}, self.file.path)[0]
+
+
+def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of the model in which each call of its functions is their nodes."""
+    return onnx.inliner.inline_local_functions(model, convert_version=True)
 
 
 def not_a_classifier(path: Path, got: str) -> ArtefactError:

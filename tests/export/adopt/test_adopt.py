@@ -94,6 +94,14 @@ def test_a_foreign_file_becomes_an_artefact_that_answers_like_it(
     assert result.card.labels == LABELS
 
 
+def test_a_shape_that_the_file_states_wrongly_keeps_no_old_opset(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx", opset=11, ir_version=6)
+    model = onnx.load(source)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7  # of an earlier head; ONNX Runtime only warns
+    onnx.save(model, source)
+    assert adopt(source, tmp_path / "adopted.onnx", **USUAL).opset == 17
+
+
 def test_a_network_with_sequences_of_tensors_is_adopted_and_rounded_to_float16(
     tmp_path: Path, picture: NDArray[np.uint8]
 ) -> None:
@@ -142,6 +150,49 @@ def test_a_file_of_int8_that_onnx_runtime_cannot_fuse_is_opened_up_to_any_tensor
     inside = Intermediates(model, ["numbers", "result"]).run(images)
     np.testing.assert_allclose(inside["result"], whole.run(images), rtol=1e-6)
     np.testing.assert_array_equal(inside["numbers"], before.run(images))
+
+
+@pytest.mark.parametrize("opset", [19, 21])
+def test_an_opset_stays_whose_types_a_lower_one_does_not_know(
+    tmp_path: Path, picture: NDArray[np.uint8], opset: int
+) -> None:
+    """Check it for float16 scales, which onnx's converter takes over into opsets that have none."""
+    source = make_foreign_onnx(tmp_path / "half.onnx", dtype="float16", opset=opset, ir_version=10)
+    model = onnx.load(source)
+    model.graph.node[0].input[0] = "read"
+    model.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", ["bytes", "step", "zero"], ["read"]))
+    model.graph.node.insert(0, onnx.helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["bytes"]))
+    constants = {"step": np.array(0.05, np.float16), "zero": np.array(0, np.int8)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.opset == opset
+    assert any(f"opset {opset} stays" in note for note in result.notes)
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float16)
+    np.testing.assert_allclose(probabilities(result.path, picture), softmax(original(source, images)), atol=1e-2)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_names_of_an_artefact_are_free_wherever_the_network_has_them(
+    tmp_path: Path, picture: NDArray[np.uint8], inside: bool
+) -> None:
+    source = make_foreign_onnx(tmp_path / "names.onnx")
+    model = onnx.load(source)
+    relu = next(index for index, node in enumerate(model.graph.node) if node.op_type == "Relu")
+    model.graph.node[relu].output[0] = "network_logits"
+    if inside:
+        made = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, None)
+        node = onnx.helper.make_node("Abs", ["network_logits"], ["images"])
+        branches = {f"{name}_branch": onnx.helper.make_graph([node], name, [], [made]) for name in ("then", "else")}
+        model.graph.node.insert(relu + 1, onnx.helper.make_node("If", ["yes"], ["bent"], **branches))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    else:
+        model.graph.node.insert(relu + 1, onnx.helper.make_node("Abs", ["network_logits"], ["bent"]))
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    expected = softmax(original(source, images))
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4)
 
 
 def test_bgr_in_0_to_255_with_a_letterbox(tmp_path: Path) -> None:
@@ -226,6 +277,97 @@ def test_sigmoids_stay_probabilities_and_one_number_is_the_second_labels(
     expected = np.concatenate([1 - second, second]) if one else said
     np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4, atol=1e-6)
     assert result.card.output == ("logits" if one else "probabilities")
+
+
+BEHIND: dict[str, list[tuple[str, list[str], dict[str, Any]]]] = {
+    "reshaped to its own shape": [("Shape", ["ended"], {}), ("Reshape", ["ended", "last_0"], {})],
+    "one more dimension": [("Unsqueeze", ["ended", "axes"], {})],
+    "moved": [("Transpose", ["ended"], {"perm": [0, 1]})],
+    "bytes": [("QuantizeLinear", ["ended", "step"], {}), ("DequantizeLinear", ["last_0", "step"], {})],
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize(("ending", "classes"), [("Sigmoid", 3), ("Sigmoid", 1), ("Softmax", 200)])
+def test_probabilities_are_seen_behind_what_only_passes_them_on(
+    tmp_path: Path, picture: NDArray[np.uint8], ending: str, classes: int, behind: str
+) -> None:
+    source = make_foreign_onnx(tmp_path / "p.onnx", ending=ending, classes=classes)
+    model = onnx.load(source)
+    del model.graph.node[-1]
+    for number, (operator, inputs, options) in enumerate(BEHIND[behind]):
+        model.graph.node.append(onnx.helper.make_node(operator, inputs, [f"last_{number}"], **options))
+    model.graph.node[-1].output[0] = "result"
+    if behind == "one more dimension":
+        model.graph.output[0].type.tensor_type.shape.dim.add().dim_value = 1
+    for tensor in model.graph.initializer:  # small numbers: no probability is next to 1
+        if tensor.name == "w2":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) / 16, tensor.name))
+    constants = {"axes": np.array([2]), "step": np.array(1 / 256, np.float32)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    onnx.save(model, source)
+    labels = [f"label {number}" for number in range(max(2, classes))]
+    result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": labels})
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    said = original(source, images)
+    expected = {1: np.concatenate([1 - said, said]), 3: said}.get(classes, said / said.sum())
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, atol=1e-4)
+    assert result.card.output == ("probabilities" if classes == 3 else "logits")
+
+
+@pytest.mark.parametrize("ending", ["Sigmoid", "Softmax"])
+def test_probabilities_that_onnx_runtimes_own_integer_operators_compute_are_seen(
+    tmp_path: Path, picture: NDArray[np.uint8], ending: str
+) -> None:
+    source = make_foreign_onnx(tmp_path / "q.onnx", ending=ending)
+    model = onnx.load(source)
+    options = {"axis": 1, "opset": 17} if ending == "Softmax" else {}
+    scales = ["step", "zero", "share", "zero"]
+    last = onnx.helper.make_node(f"QLinear{ending}", ["bytes", *scales], ["q"], domain="com.microsoft", **options)
+    del model.graph.node[-2:]
+    model.graph.node.append(onnx.helper.make_node("QuantizeLinear", ["numbers", "step", "zero"], ["bytes"]))
+    model.graph.node.append(last)
+    model.graph.node.append(onnx.helper.make_node("DequantizeLinear", ["q", "share", "zero"], ["result"]))
+    constants = {"step": np.array(1 / 8, np.float32), "share": np.array(1 / 256, np.float32), "zero": np.uint8(0)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(v), name) for name, v in constants.items())
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.ending == {"Sigmoid": "probabilities", "Softmax": "softmax"}[ending]
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    said = original(source, images)
+    expected = said if ending == "Sigmoid" else said / said.sum()
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("ending", ["Sigmoid", ""])
+def test_logits_that_look_like_probabilities_are_told(tmp_path: Path, ending: str) -> None:
+    source = make_foreign_onnx(tmp_path / "p.onnx", ending=ending)
+    model = onnx.load(source)
+    model.graph.node[-1].CopyFrom(onnx.helper.make_node("Mul", [model.graph.node[-1].input[0], "one"], ["result"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.float32), "one"))
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.ending == "logits"
+    assert any("from 0 to 1" in note for note in result.notes) == bool(ending)
+
+
+@pytest.mark.parametrize(("ending", "classes"), [("Softmax", 3), ("Sigmoid", 3), ("Sigmoid", 1)])
+def test_the_last_operator_may_be_in_a_function(
+    tmp_path: Path, picture: NDArray[np.uint8], ending: str, classes: int
+) -> None:
+    source = make_foreign_onnx(tmp_path / "f.onnx", ending=ending, classes=classes)
+    model = onnx.load(source)
+    body, opset = onnx.helper.make_node(ending, ["a"], ["b"]), onnx.helper.make_opsetid("", 17)
+    model.functions.append(onnx.helper.make_function("theirs", "End", ["a"], ["b"], [body], [opset]))
+    model.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
+    model.graph.node[-2].op_type, model.graph.node[-2].domain = "End", "theirs"
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": LABELS[: max(2, classes)]})
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    said = original(source, images)
+    expected = said if classes == 3 else np.concatenate([1 - said, said])
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_one_label_is_one_probability_and_never_one_logit(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
@@ -346,6 +488,20 @@ def test_ultralytics_metadata_is_a_contract(tmp_path: Path) -> None:
         (0,) * 3,
         (1,) * 3,
     )
+
+
+def test_metadata_without_a_task_has_labels_and_no_numbers(tmp_path: Path) -> None:
+    """YOLOv5's classifiers, which name no task, see ImageNet's mean and std; others write names of any kind."""
+    names = {"names": "{0: 'cat', 1: 'dog', 2: 'hedgehog'}", "stride": "32"}
+    source = make_foreign_onnx(tmp_path / "yolov5.onnx", metadata=names)
+    with pytest.raises(UsageError, match="--resize, --mean, --std"):
+        adopt(source, tmp_path / "a.onnx")
+    result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": None})
+    assert result.card.labels == LABELS
+    assert result.source == "your flags"
+    other = make_foreign_onnx(tmp_path / "other.onnx", metadata={"names": "cats and dogs"})
+    with pytest.raises(UsageError, match="--mean"):
+        adopt(other, tmp_path / "b.onnx", labels=LABELS)
 
 
 def test_a_hugging_face_processor_is_a_contract(tmp_path: Path) -> None:
