@@ -142,7 +142,7 @@ def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
             _check(converted)  # it takes over types that the operators of `wanted` do not know
             model = converted
         except Exception as error:  # one class both for an unknown operator and for its own bugs
-            reason = one_line(error)[:200]
+            reason = one_line(error).rpartition(" failed: ")[2][:200]  # without the place in onnx's own source
             if opset < LEAST_OPSET:
                 text = f"got opset {opset}, which onnx cannot convert ({reason}), expected {LEAST_OPSET} or a later one"
                 raise ArtefactError(f"{text}; export the network again") from None

@@ -76,7 +76,7 @@ def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
     if not model.graph.node:
         if content.startswith(CHECKPOINT_MAGIC):
             raise ArtefactError(f"{path}: got a checkpoint, expected {expected}; do: {export_command(path)}")
-        raise ArtefactError(f"{path}: got a file that is not an ONNX model, expected {expected}")
+        raise ArtefactError(f"{path}: got a file that is not an ONNX model, expected {expected}; check the path")
     if has_external_data(content):
         check_weights_are_there(path, content)
         try:
