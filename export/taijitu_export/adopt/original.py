@@ -138,8 +138,8 @@ def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 def not_a_classifier(path: Path, got: str) -> ArtefactError:
     """Return the error for a network whose output is not one number per label."""
     return ArtefactError(
-        f"{path}: got {got}, expected one output of N x K, a float32 or float16 number for each of K labels; export the "
-        "network with that output alone"
+        f"{path}: got {got}, expected one output of N x K, a float32 or float16 number for each of K labels; export "
+        "the network with that output alone"
     )
 
 
