@@ -101,6 +101,9 @@ CONTAINERS: dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]] = {
     "8 bits": lambda net, weights: {
         k: v.to(torch.float8_e4m3fn) if k == "fc.weight" else v for k, v in weights.items()
     },
+    "average with its wrapper's name": lambda net, weights: (
+        prefixed({name: value * 0 for name, value in weights.items()}, "model.") | prefixed(weights, "net_EMA.module.")
+    ),
     "swa": lambda net, weights: {"n_averaged": torch.tensor(3)} | prefixed(weights, "module."),
     "whole module": lambda net, weights: Whole(net),
 }
@@ -188,6 +191,7 @@ def without_head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         (lambda w: w | {"layer9.conv.weight": torch.ones(3)}, ["layer9.conv.weight", "--leave-out"]),
         (lambda w: {"student": w, "teacher": w}, ["student", "teacher", "--key"]),
         (lambda w: prefixed(w, "a.") | prefixed(w, "b."), ["a.", "b.", "--prefix"]),
+        (lambda w: prefixed(w, "net.") | prefixed(w, "semantic."), ["net.", "semantic.", "--prefix"]),
         (lambda w: {"epoch": 3}, ["without weights"]),
         (lambda w: {"x": [w]}, ["without weights"]),
     ],

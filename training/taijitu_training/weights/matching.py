@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -127,7 +128,8 @@ def _found_prefix(names: Collection[str], wanted: Collection[str]) -> str:
 
 
 def _is_average(prefix: str) -> bool:
-    return "ema" in prefix.lower()
+    """Return whether a word of the prefix is ema, as in model_ema and netEMA, and not only a part of it (semantic)."""
+    return re.search("(?<![a-zA-Z])ema(?![a-z])|EMA|Ema(?![a-z])", prefix) is not None
 
 
 def _best_prefix(names: Collection[str], wanted: Collection[str]) -> str:
