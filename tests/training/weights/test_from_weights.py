@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,6 +249,36 @@ def test_files_that_are_not_weights_are_one_line(network: nn.Module, convert: An
     assert convert(None, name="absent.pth") == 2
     torch.save({"state_dict": network.state_dict(), "x": Systems()}, tmp_path / "weights.pth")
     assert convert(None) == 2, "what wants os is refused even as a stand-in"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_archives_of_another_kind_are_not_called_damaged(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+    """They are whole, and to get them again does not help."""
+    torch.save(network.state_dict(), tmp_path / "inner.pth")
+    with zipfile.ZipFile(tmp_path / "weights.pth", "w") as archive:
+        archive.write(tmp_path / "inner.pth", "inner.pth")
+    torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(str(tmp_path / "script.pth"))
+    for name, told in (("weights.pth", "inner.pth"), ("script.pth", "TorchScript")):
+        assert convert(None, name=name) == 2
+        assert told in convert.said
+        assert "damaged" not in convert.said
+        with pytest.raises(CheckpointError, match=told) as caught:
+            checkpoint.load(tmp_path / name)
+        assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor:UserWarning")
+def test_quantised_tensors_are_one_line_without_torchs_warnings(
+    network: nn.Module, convert: Any, tmp_path: Path
+) -> None:
+    bias = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.save(network.state_dict() | {"fc.bias": bias}, tmp_path / "weights.pth")
+        said.clear()
+        assert convert(None) == 2
+    assert "qint8" in convert.said
+    assert not [warning for warning in said if warning.category is UserWarning]
 
 
 def within_itself() -> dict[str, Any]:
