@@ -377,6 +377,21 @@ def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Pat
         assert torch.equal(match.tensors[f"network.{name}"], value)
 
 
+def test_position_embeddings_of_another_image_size_are_not_resized_in_silence(convert: Any, tmp_path: Path) -> None:
+    """Training may start from resized ones; a checkpoint would answer otherwise than the network of the file."""
+    from taijitu_training.weights.fine_tuning import from_file
+
+    timm, model = pytest.importorskip("timm"), "timm/test_vit"
+    weights = timm.create_model("test_vit", num_classes=3, img_size=96).state_dict()
+    assert convert(weights, model=model) == 2
+    assert "pos_embed" in convert.said
+    assert "--size" in convert.said
+    started = from_file(tmp_path / "weights.pth", model, create_options(model))
+    assert started.tensors["network.pos_embed"].shape == (1, 101, 64)
+    assert convert(weights, "--size", "96", model=model) == 0
+    assert torch.equal(checkpoint.load(tmp_path / "made.pt").state_dict["network.pos_embed"], weights["pos_embed"])
+
+
 def test_training_starts_from_such_a_file_whatever_its_order(tmp_path: Path) -> None:
     """.safetensors are sorted by name: the last tensor is not of the classification layer."""
     from safetensors.torch import save_file
