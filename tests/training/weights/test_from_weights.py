@@ -437,6 +437,15 @@ def test_it_is_judged_before_it_is_written(network: nn.Module, convert: Any, tin
     assert checkpoint.load(tmp_path / "made.pt").training["metrics"]["eval_top1"] == 100.0
 
 
+def test_a_checkpoint_does_not_lose_its_options_and_preprocessing(
+    network: nn.Module, convert: Any, tmp_path: Path
+) -> None:
+    assert convert(network.state_dict(), "--mean", "0.1", "--option", "act=nish") == 0
+    (tmp_path / "made.pt").rename(tmp_path / "before.pt")
+    assert convert(None, name="before.pt") == 2
+    assert "taijitu onnx" in convert.said
+
+
 def test_a_network_of_taijitu_needs_its_normalisation(convert: Any) -> None:
     weights = create_model("yynet_small_16", num_classes=3).state_dict()
     assert convert(weights, model="yynet_small_16") == 2
