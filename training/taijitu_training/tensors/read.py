@@ -85,14 +85,16 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{"
 
 
-def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
+def check_tensors(where: str, tensors: Mapping[str, Any]) -> None:
     """Raise CheckpointError for a tensor without numbers, or with some that networks, in float32, cannot have.
 
     These are NaN, infinity, and numbers of float64 that become infinite. Also for a form that networks lack.
     """
     for name, value in tensors.items():
         kind = None
-        if value.is_meta:
+        if not isinstance(value, Tensor):  # a module's extra state, or the packed weights of a quantised one
+            kind = f"a {type(value).__name__}"
+        elif value.is_meta:
             kind = "a tensor on the meta device, which has no numbers"
         elif value.layout != torch.strided:
             kind = f"a sparse tensor ({str(value.layout).removeprefix('torch.')})"
