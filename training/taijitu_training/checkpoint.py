@@ -44,7 +44,7 @@ class Checkpoint:
 
     `architecture`: the network that `create_model` builds, with all options. `labels`: the K names, one for each logit.
     `input`: what data.input_contract returns. `training`: the data, recipe, metrics and date. `producer`: versions by
-    package. `source_sha256`: that of the data (empty for shards). `resume`: what only run.Run needs.
+    package. `source_sha256`: that of the data (empty for shards). `resume`: the state to continue from.
     """
 
     state_dict: dict[str, Tensor]
