@@ -76,6 +76,9 @@ def _from_lines(path: Path, text: str) -> tuple[str, ...]:
     if "" in lines:
         where = f"an empty line {lines.index('') + 1}" if len(lines) > 1 else "no line"
         raise UsageError(f"{path}: got {where}, expected {FORMS}; correct it")
+    if lines[0].startswith(("{", "[")) and not lines[0].endswith(("}", "]")):  # [background] may be a label
+        got = f"a first line that is not a label, {lines[0][:40]!r}"
+        raise UsageError(f"{path}: got {got}, expected {FORMS}, JSON in a file called .json; convert or rename it")
     return tuple(lines)
 
 

@@ -56,6 +56,8 @@ def test_lines_give_the_labels_without_what_an_editor_added(tmp_path: Path, text
         ("empty.txt", ""),
         ("gap.txt", "cat\n\ndog\n"),
         ("twice.txt", "cat\ncat\n"),
+        ("python.txt", "{0: 'cat',\n 1: 'dog'}"),
+        ("json.txt", '["cat",\n"dog"]'),
         ("control.txt", "cat\x1b[2J\ndog\n"),
         ("cut.json", '["cat", "do'),
         ("gap.json", '{"0": "cat", "2": "dog"}'),

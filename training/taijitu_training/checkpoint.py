@@ -24,7 +24,7 @@ from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
-from taijitu_training.tensors.read import check_tensors, has_changed, is_weights
+from taijitu_training.tensors.read import check_tensors, has_changed, is_weights, other_archive
 
 FORMAT_VERSION = 1
 OR_MAKE_ONE = "or make one from weights of timm, torchvision or yours: taijitu checkpoint"
@@ -44,7 +44,7 @@ class Checkpoint:
 
     `architecture`: the network that `create_model` builds, with all options. `labels`: the K names, one for each logit.
     `input`: what data.input_contract returns. `training`: the data, recipe, metrics and date. `producer`: versions by
-    package. `source_sha256`: that of the data (empty for shards). `resume`: what only run.Run needs.
+    package. `source_sha256`: that of the data (empty for shards). `resume`: the state to continue from.
     """
 
     state_dict: dict[str, Tensor]
@@ -158,6 +158,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         if is_model(path):
             got = f"got a {path.suffix} file, expected the checkpoint that it was made from"
         raise CheckpointError(f"{path}: {got}; {do}")
+    if other := other_archive(path):
+        raise CheckpointError(f"{path}: got {other}; {do}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         changed = has_changed(path)

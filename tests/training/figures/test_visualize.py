@@ -150,6 +150,14 @@ def test_other_networks_are_drawn_as_far_as_they_can_be(capsys: pytest.CaptureFi
         assert error == "taijitu visualize: kernels: not drawn, other has no depthwise convolution\n"
 
 
+def test_the_stages_of_another_librarys_network_are_its_own() -> None:
+    pytest.importorskip("timm")
+    model = create_model("timm/test_efficientnet", num_classes=2, image_size=32).eval()
+    assert {"conv_stem", "blocks.0", "blocks.1"} <= stages(model).keys()
+    pixels, x = np.zeros((32, 32, 3), np.uint8), torch.zeros(1, 3, 32, 32)
+    assert "features_blocks_1" in [name for name, _ in feature_figures("timm/test_efficientnet", model, pixels, x)]
+
+
 def test_the_activations_of_another_librarys_network_are_not_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(activation_figures("torchvision/squeezenet1_1", "own")) == []
     assert "activation: not drawn, torchvision/squeezenet1_1 keeps" in capsys.readouterr().err

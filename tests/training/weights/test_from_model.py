@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
 from taijitu_training import checkpoint
+from taijitu_training.errors import CheckpointError
 from taijitu_training.models import replace_activations
 from taijitu_training.weights.from_model import checkpoint_from_model, preferred_input
 from taijitu_training.weights.published import imagenet_labels, network_input, published_input, published_labels
@@ -119,6 +121,49 @@ def test_a_network_that_a_checkpoint_cannot_rebuild_is_refused() -> None:
     transforming = torchvision_model("googlenet", aux_logits=False, init_weights=False, transform_input=True)
     with pytest.raises(TaijituError, match="torchvision/googlenet"):
         checkpoint_from_model("torchvision/googlenet", transforming, LABELS)
+
+
+class Around(nn.Module):
+    """A network of the user around a network: what it does to the logits is not in a checkpoint."""
+
+    def __init__(self, module: nn.Module, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.module, self.change = module, change
+
+    def forward(self, x: Tensor) -> Any:
+        return self.change(self.module(x))
+
+
+def test_a_network_inside_one_of_the_user_is_not_taken_in_its_place() -> None:
+    model = timm_model("test_efficientnet")
+    around = Around(model, lambda logits: logits.flip(1))
+    around.pretrained_cfg = model.pretrained_cfg
+    with pytest.raises(TaijituError, match="timm/test_efficientnet"):
+        checkpoint_from_model("timm/test_efficientnet", around, LABELS)
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    assert checkpoint_from_model("timm/test_efficientnet", averaged, LABELS).labels == LABELS
+
+
+class WithExtraState(nn.Module):
+    """A module whose state is not only tensors, as that of a quantised one."""
+
+    def get_extra_state(self) -> Any:
+        return {"scale": 1.0}
+
+
+def test_what_is_no_classifier_is_one_line() -> None:
+    name = "timm/test_efficientnet"
+    for change in (lambda y: (y, y), lambda y: {"logits": y}, lambda y: y.sum(), lambda y: None):
+        model = timm_model("test_efficientnet")
+        model.forward = Around(timm_model("test_efficientnet"), change).forward
+        with pytest.raises(UsageError, match="expected logits"):
+            checkpoint_from_model(name, model, LABELS)
+    packed = timm_model("test_efficientnet")
+    packed.add_module("scale", WithExtraState())
+    with pytest.raises(CheckpointError, match="_extra_state"):
+        checkpoint_from_model(name, packed, LABELS)
+    with pytest.raises(UsageError, match="OrderedDict"):
+        checkpoint_from_model(name, timm_model("test_efficientnet").state_dict(), LABELS)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_compared_is_refused_and_what_is_wrapped_is_taken() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,12 @@ CONTAINERS: dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]] = {
         "state_dict_ema": weights,
         "metric": Runs(),
     },
+    "8 bits": lambda net, weights: {
+        k: v.to(torch.float8_e4m3fn) if k == "fc.weight" else v for k, v in weights.items()
+    },
+    "average with its wrapper's name": lambda net, weights: (
+        prefixed({name: value * 0 for name, value in weights.items()}, "model.") | prefixed(weights, "net_EMA.module.")
+    ),
     "swa": lambda net, weights: {"n_averaged": torch.tensor(3)} | prefixed(weights, "module."),
     "whole module": lambda net, weights: Whole(net),
 }
@@ -112,7 +120,7 @@ def test_weights_are_found_in_what_people_save(
     assert made.labels == LABELS
     assert (made.input["height"], made.input["resize_size"]) == (160, 168)
     assert len(made.source_sha256) == 64
-    exact = {"atol": 2e-2, "rtol": 0.0} if container == "half" else {"atol": 0.0, "rtol": 0.0}
+    exact = {"atol": 2e-2 if container in ("half", "8 bits") else 0.0, "rtol": 0.0}
     for name, value in network.state_dict().items():
         torch.testing.assert_close(made.state_dict[f"network.{name}"], value, **exact)
     names = {"lightning": ('"model."', "loss.weight", "Lightning"), "timm's trainer": ("state_dict_ema", "--key")}
@@ -185,6 +193,7 @@ def without_head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         (lambda w: w | {"layer9.conv.weight": torch.ones(3)}, ["layer9.conv.weight", "--leave-out"]),
         (lambda w: {"student": w, "teacher": w}, ["student", "teacher", "--key"]),
         (lambda w: prefixed(w, "a.") | prefixed(w, "b."), ["a.", "b.", "--prefix"]),
+        (lambda w: prefixed(w, "net.") | prefixed(w, "semantic."), ["net.", "semantic.", "--prefix"]),
         (lambda w: {"epoch": 3}, ["without weights"]),
         (lambda w: {"x": [w]}, ["without weights"]),
     ],
@@ -240,6 +249,36 @@ def test_files_that_are_not_weights_are_one_line(network: nn.Module, convert: An
     assert convert(None, name="absent.pth") == 2
     torch.save({"state_dict": network.state_dict(), "x": Systems()}, tmp_path / "weights.pth")
     assert convert(None) == 2, "what wants os is refused even as a stand-in"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_archives_of_another_kind_are_not_called_damaged(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+    """They are whole, and to get them again does not help."""
+    torch.save(network.state_dict(), tmp_path / "inner.pth")
+    with zipfile.ZipFile(tmp_path / "weights.pth", "w") as archive:
+        archive.write(tmp_path / "inner.pth", "inner.pth")
+    torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(str(tmp_path / "script.pth"))
+    for name, told in (("weights.pth", "inner.pth"), ("script.pth", "TorchScript")):
+        assert convert(None, name=name) == 2
+        assert told in convert.said
+        assert "damaged" not in convert.said
+        with pytest.raises(CheckpointError, match=told) as caught:
+            checkpoint.load(tmp_path / name)
+        assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor:UserWarning")
+def test_quantised_tensors_are_one_line_without_torchs_warnings(
+    network: nn.Module, convert: Any, tmp_path: Path
+) -> None:
+    bias = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.save(network.state_dict() | {"fc.bias": bias}, tmp_path / "weights.pth")
+        said.clear()
+        assert convert(None) == 2
+    assert "qint8" in convert.said
+    assert not [warning for warning in said if warning.category is UserWarning]
 
 
 def within_itself() -> dict[str, Any]:
@@ -338,6 +377,21 @@ def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Pat
         assert torch.equal(match.tensors[f"network.{name}"], value)
 
 
+def test_position_embeddings_of_another_image_size_are_not_resized_in_silence(convert: Any, tmp_path: Path) -> None:
+    """Training may start from resized ones; a checkpoint would answer otherwise than the network of the file."""
+    from taijitu_training.weights.fine_tuning import from_file
+
+    timm, model = pytest.importorskip("timm"), "timm/test_vit"
+    weights = timm.create_model("test_vit", num_classes=3, img_size=96).state_dict()
+    assert convert(weights, model=model) == 2
+    assert "pos_embed" in convert.said
+    assert "--size" in convert.said
+    started = from_file(tmp_path / "weights.pth", model, create_options(model))
+    assert started.tensors["network.pos_embed"].shape == (1, 101, 64)
+    assert convert(weights, "--size", "96", model=model) == 0
+    assert torch.equal(checkpoint.load(tmp_path / "made.pt").state_dict["network.pos_embed"], weights["pos_embed"])
+
+
 def test_training_starts_from_such_a_file_whatever_its_order(tmp_path: Path) -> None:
     """.safetensors are sorted by name: the last tensor is not of the classification layer."""
     from safetensors.torch import save_file
@@ -381,6 +435,15 @@ def test_it_is_judged_before_it_is_written(network: nn.Module, convert: Any, tin
     assert "left out: " in convert.said
     assert "broken.png" in convert.said
     assert checkpoint.load(tmp_path / "made.pt").training["metrics"]["eval_top1"] == 100.0
+
+
+def test_a_checkpoint_does_not_lose_its_options_and_preprocessing(
+    network: nn.Module, convert: Any, tmp_path: Path
+) -> None:
+    assert convert(network.state_dict(), "--mean", "0.1", "--option", "act=nish") == 0
+    (tmp_path / "made.pt").rename(tmp_path / "before.pt")
+    assert convert(None, name="before.pt") == 2
+    assert "taijitu onnx" in convert.said
 
 
 def test_a_network_of_taijitu_needs_its_normalisation(convert: Any) -> None:

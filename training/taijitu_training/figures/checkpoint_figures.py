@@ -26,7 +26,7 @@ from taijitu_training.figures.activation import activation_figure
 from taijitu_training.figures.feature_maps import features_figure, yin_yang_figure
 from taijitu_training.figures.kernels import depthwise_layers, kernels_figure
 from taijitu_training.models import create_activation, model_options
-from taijitu_training.models.external import OWN
+from taijitu_training.models.external import OWN, ExternalNetwork
 from taijitu_training.models.yynet import YYNet
 
 Figure = tuple[str, bytes]
@@ -57,6 +57,8 @@ def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
 
 def stages(model: nn.Module) -> dict[str, nn.Module]:
     """Return the parts of `model` by name: its children, or their children if a child is only a sequence of stages."""
+    if isinstance(model, ExternalNetwork):
+        return stages(model.network)
     parts: dict[str, nn.Module] = {}
     for name, child in model.named_children():
         inner = dict(child.named_children())

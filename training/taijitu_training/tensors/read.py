@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taijitu_runtime.errors import first_line, path_fault
+from taijitu_runtime.errors import first_line, listed, path_fault
 from taijitu_runtime.files import sha256_of
 from taijitu_training.errors import CheckpointError
 from taijitu_training.tensors.containers import InertObject, weights_in
@@ -85,14 +85,16 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{"
 
 
-def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
+def check_tensors(where: str, tensors: Mapping[str, Any]) -> None:
     """Raise CheckpointError for a tensor without numbers, or with some that networks, in float32, cannot have.
 
     These are NaN, infinity, and numbers of float64 that become infinite. Also for a form that networks lack.
     """
     for name, value in tensors.items():
         kind = None
-        if value.is_meta:
+        if not isinstance(value, Tensor):  # a module's extra state, or the packed weights of a quantised one
+            kind = f"a {type(value).__name__}"
+        elif value.is_meta:
             kind = "a tensor on the meta device, which has no numbers"
         elif value.layout != torch.strided:
             kind = f"a sparse tensor ({str(value.layout).removeprefix('torch.')})"
@@ -126,15 +128,12 @@ def _from_torch(path: Path, head: bytes) -> Any:
     is_zip = head.startswith(b"PK")
     if not is_zip and not head.startswith(_PICKLE):
         raise CheckpointError(f"{path}: got a file of another kind, expected {FORMS}; check it")
-    if is_zip and _is_torchscript(path):
-        raise CheckpointError(
-            f"{path}: got a TorchScript archive, which is code, expected weights; where it was made, save "
-            "model.state_dict()"
-        )
+    if is_zip and (other := other_archive(path)):
+        raise CheckpointError(f"{path}: got {other}, expected weights; where it was made, save model.state_dict()")
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
         with torch.serialization.safe_globals([(InertObject, name) for name in unknown]), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Validating sparse tensor invariants", UserWarning)
+            warnings.simplefilter("ignore", UserWarning)  # about sparse and quantised tensors, which are refused
             content = torch.load(path, map_location="cpu", weights_only=True)
         changed = is_zip and has_changed(path)
     except pickle.UnpicklingError as error:
@@ -166,9 +165,13 @@ def has_changed(path: Path) -> bool:
     return False
 
 
-def _is_torchscript(path: Path) -> bool:
+def other_archive(path: Path) -> str:
+    """Return what a zip archive is, in words, if it is whole and not a file of torch.save; "" if it is one."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False  # torch reports how it is damaged
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except Exception:  # a crafted file makes zipfile raise several; torch reports how it is damaged
+        return ""
+    if "constants.pkl" in names:
+        return "a TorchScript archive, which is code"
+    return "" if "data.pkl" in names else f"a zip archive of {listed(sorted(names))}"

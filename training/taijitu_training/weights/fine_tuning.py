@@ -96,7 +96,7 @@ def _fitted(file: WeightsFile, model: str, options: Options) -> tuple[Match, Arc
     for count in _label_counts(file):
         architecture = Architecture(model, {**options, "num_classes": count})
         try:
-            match = match_weights(file, architecture, by_order=False, prefix=None)
+            match = match_weights(file, architecture, by_order=False, prefix=None, resized=True)
             require_body(file, match, architecture)
         except CheckpointError as error:
             first = first or error

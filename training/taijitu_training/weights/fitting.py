@@ -18,10 +18,13 @@ from taijitu_training.tensors.read import WeightsFile
 from taijitu_training.weights.matching import Match, match_by_name, match_by_order
 
 
-def match_weights(file: WeightsFile, architecture: Architecture, *, by_order: bool, prefix: str | None) -> Match:
+def match_weights(
+    file: WeightsFile, architecture: Architecture, *, by_order: bool, prefix: str | None, resized: bool = False
+) -> Match:
     """Match the tensors of the file to the network's: by name, by timm's renaming, or by order if `by_order`.
 
-    `prefix`: of the names in the file; None to find it. CheckpointError where they cannot be matched at all.
+    `prefix`: of the names in the file; None to find it. `resized`: also if position embeddings are for another image
+    size, which changes the answers. CheckpointError where they cannot be matched at all.
 
     timm renames tensors that the authors of a network published ("backbone.stem.0" to "stem.conv1"), and resizes
     position embeddings; if that gives the whole network from a file with other names, it is used.
@@ -33,7 +36,8 @@ def match_weights(file: WeightsFile, architecture: Architecture, *, by_order: bo
                 raise CheckpointError("got .safetensors, which keep no order, expected a file of torch.save")
             return match_by_order(file.tensors, network)
         match = match_by_name(file.tensors, network, prefix)
-        if match.missing or match.misfits or match.unknown:
+        other_size = any("pos" in name.rpartition(".")[2] for name in match.misfits)
+        if (match.missing or match.misfits or match.unknown) and (resized or not other_size):
             renamed = _renamed_by_timm(file.tensors, architecture)
             if renamed is not None:
                 return Match(renamed, f"{len(file.tensors)} tensors by timm's renaming of published tensors")
@@ -131,7 +135,7 @@ def _why_not(file: WeightsFile, match: Match, architecture: Architecture) -> str
     if match.misfits:
         tensor, (got, expected) = next(iter(match.misfits.items()))
         grey = ", for grey pictures" if got[1:2] == (1,) and expected[1:2] == (3,) else ""
-        return f"got {some([tensor])} of the shape {got}{grey}, expected {expected}; check --model and --option"
+        return f"got {some([tensor])} of the shape {got}{grey}, expected {expected}; check --model, --size and --option"
     hint = _order_hint(file, architecture)
     return f"got no {some(lacking)}, expected all of {name}; check --model and --option{hint}"
 

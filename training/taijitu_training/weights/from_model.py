@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.errors import UsageError, first_line
@@ -30,6 +30,8 @@ def checkpoint_from_model(
     `create_model` builds does not take these weights; UsageError if it does not answer like `model` with them, which
     was then built with arguments that a checkpoint does not keep.
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"got a {type(model).__name__}, expected a network; for a file: checkpoint_from_weights")
     model = _unwrapped(model)
     spec = changed_input(preferred_input(name, model, weights), changes)
     check_tensors(f"the {type(model).__name__}", model.state_dict())
@@ -48,10 +50,14 @@ def checkpoint_from_model(
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside the wrappers of torch.compile and DataParallel."""
+    """Return the network inside the wrappers of torch.compile, DataParallel and averages, which do not change answers.
+
+    A class of the user may change them, and stays.
+    """
     for wrapper in ("_orig_mod", "module", "_orig_mod"):
         inner = getattr(model, wrapper, None)
-        model = inner if isinstance(inner, nn.Module) else model
+        theirs = type(model).__module__.startswith(("torch.", "timm."))
+        model = inner if theirs and isinstance(inner, nn.Module) else model
     return model
 
 
@@ -87,6 +93,12 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
             f"got a {type(model).__name__} that cannot answer pictures of 3 x {height} x {width} "
             f"({first_line(error)}), expected {checkpoint.architecture.name}; give another network or size"
         ) from None
+    if not isinstance(expected, Tensor) or expected.ndim != 2:
+        got = tuple(expected.shape) if isinstance(expected, Tensor) else type(expected).__name__
+        raise UsageError(
+            f"got a {type(model).__name__} that answers 2 pictures with {got}, expected logits, a tensor of "
+            f"(2, {len(checkpoint.labels)}); give the classifier without what is around it"
+        )
     if (logits := expected.shape[1]) != (labels := len(checkpoint.labels)):
         raise UsageError(f"got {labels} labels for a network of {logits} logits, expected one for each, in their order")
     with torch.inference_mode():

@@ -10,7 +10,15 @@ from typing import Any
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
-from taijitu_training.checkpoint import Checkpoint, plain_input, plain_labels, producer_versions, today
+from taijitu_training.checkpoint import (
+    Checkpoint,
+    is_checkpoint,
+    plain_input,
+    plain_labels,
+    producer_versions,
+    today,
+)
+from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
 from taijitu_training.tensors.read import read_weights
@@ -59,6 +67,11 @@ def checkpoint_from_weights(
     if len(labels) < 2:
         raise UsageError(f"got the labels {labels!r}, expected two or more: softmax makes 100 % of every single logit")
     file = read_weights(Path(weights), key)
+    if is_checkpoint(weights):  # other options or another preprocessing would change its answers
+        raise CheckpointError(
+            f"{weights}: got a checkpoint, which has its network, labels and preprocessing, expected weights without "
+            "them; use it as it is: taijitu onnx"
+        )
     name = model.partition(".")[0]
     spec = _input_of(model, changes or {})
     sized = {"image_size": spec.height} if "image_size" in model_options(name) else {}

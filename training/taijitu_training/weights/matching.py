@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -127,7 +128,8 @@ def _found_prefix(names: Collection[str], wanted: Collection[str]) -> str:
 
 
 def _is_average(prefix: str) -> bool:
-    return "ema" in prefix.lower()
+    """Return whether a word of the prefix is ema, as in model_ema and netEMA, and not only a part of it (semantic)."""
+    return re.search("(?<![a-zA-Z])ema(?![a-z])|EMA|Ema(?![a-z])", prefix) is not None
 
 
 def _best_prefix(names: Collection[str], wanted: Collection[str]) -> str:
@@ -162,7 +164,8 @@ def _fill_shared(found: dict[str, Tensor], wanted: Tensors) -> None:
             groups.setdefault((value.data_ptr(), value.shape), []).append(name)
     for group in groups.values():
         there = [name for name in group if name in found]
-        if differing := [name for name in there if not torch.equal(found[name], found[there[0]])]:
+        # In float64, as torch compares no 8-bit floating-point numbers.
+        if differing := [name for name in there[1:] if not torch.equal(found[name].double(), found[there[0]].double())]:
             raise CheckpointError(f"got other numbers in {differing[0]} than in {there[0]}, expected the same tensor")
         found.update({name: found[there[0]] for name in group if there})
 
