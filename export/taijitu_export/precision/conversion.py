@@ -97,7 +97,7 @@ class PrecisionRequest:
     def read_data(self, card: ModelCard) -> CalibrationData:
         """Read its images, or generate some. PictureError and UsageError where they cannot be used."""
         if self.data is None:
-            return CalibrationData.generated(card.input)
+            return CalibrationData.generated(card)
         return CalibrationData.of_data(self.data, card, skip_unreadable=self.skip_unreadable)
 
 

@@ -174,7 +174,7 @@ def sensitivities(
     found = []
     for node in tracked("trying each layer alone in int8", nodes, unit="layers"):
         alone = quantise(model, scales, [other for other in nodes if other != node])
-        error = compare(Intermediates(alone).logits(images), expected).rms_error
+        error = compare(Intermediates(alone).logits(images), expected, output=data.output).rms_error
         found.append(Sensitivity(node, names[node], _sortable(error)))
     return sorted(found, key=lambda layer: -layer.error)
 
