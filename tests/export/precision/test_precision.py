@@ -340,6 +340,14 @@ def test_layers_that_int8_does_not_know_are_recorded_as_float32() -> None:
     assert (converted.layers, converted.excluded_layers) == (2, ("z",))
 
 
+def test_a_stack_of_matrices_is_recorded_as_float32_and_the_file_runs() -> None:
+    model = colours(("first", 1.0), after=("z = MatMul(h1, stack)",))
+    stack = np.broadcast_to(np.eye(8, dtype=np.float32), (3, 8, 8))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(stack, "stack"))
+    converted = int8_from_float32(model, painted(), max_drop=100.0)
+    assert (converted.layers, converted.excluded_layers) == (2, ("z",))
+
+
 def test_a_network_without_layers_that_int8_knows_is_no_int8_file() -> None:
     for convert_to_int8 in (int8_from_float32, int8_for_engine):
         with pytest.raises(PrecisionError, match="Conv, Gemm or MatMul"):
