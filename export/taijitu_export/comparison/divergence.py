@@ -131,7 +131,10 @@ def _pairs(candidate: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, 
     """Return the reference's tensors with the candidate's of the same name, or of the same position."""
     floats = _float_outputs(candidate)
     pairs = {name: name for name in _float_outputs(reference) if name in floats}
-    theirs, ours = ([n.output[0] for n in m.graph.node if n.op_type in WEIGHTED] for m in (reference, candidate))
+    theirs, ours = (
+        [next(filter(None, n.output)) for n in m.graph.node if n.op_type in WEIGHTED]  # an LSTM may omit its first
+        for m in (reference, candidate)
+    )
     if 2 * sum(name in pairs for name in theirs) >= len(theirs) > 0:
         return pairs
     if len(ours) != len(theirs) or not ours:

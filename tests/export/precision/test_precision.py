@@ -340,6 +340,34 @@ def test_layers_that_int8_does_not_know_are_recorded_as_float32() -> None:
     assert (converted.layers, converted.excluded_layers) == (2, ("z",))
 
 
+@pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN", "Einsum"])
+def test_layers_over_a_sequence_and_sums_of_products_are_layers(operator: str) -> None:
+    """Check that one which comes first computes in float16, and that int8, which does not know it, says so."""
+    sizes = {"LSTM": 12, "GRU": 9, "RNN": 3}
+    if operator == "Einsum":
+        lines = ['o = Einsum<equation = "tnc,kc->tnk">(h0, w)', "z = ReduceMean<axes = [0], keepdims = 0>(o)"]
+        weights = {"w": (3, 24)}
+    else:
+        lines = [f"o, h = {operator}<hidden_size = 3>(h0, w, r)", "z = Squeeze(h, first)"]
+        weights = {"w": (1, sizes[operator], 24), "r": (1, sizes[operator], 3)}
+    begin = ["c = Cast<to = 1>(images)", "s = Div(c, full)", "t = Transpose<perm = [1, 0, 2, 3]>(s)"]
+    header = '<ir_version: 8, opset_import: ["" : 17]> g (uint8[n, 8, 8, 3] images) => (float[n, 3] logits)'
+    body = [*begin, "h0 = Reshape(t, flat)", *lines, "logits = Gemm(z, end)"]
+    model = onnx.parser.parse_model("\n".join([header, "{", *body, "}"]))
+    generator = np.random.default_rng(0)
+    constants: dict[str, np.ndarray] = {
+        name: generator.normal(size=shape).astype(np.float32) for name, shape in {**weights, "end": (3, 3)}.items()
+    }
+    constants |= {"full": np.float32(255), "first": np.array([0]), "flat": np.array([8, -1, 24])}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(v), name) for name, v in constants.items())
+    for node in model.graph.node:
+        node.name = node.output[0]
+    half = float16_from_float32(onnx.shape_inference.infer_shapes(model), painted(), max_drop=100.0)
+    assert {c.name: c.data_type for c in half.model.graph.initializer}["w"] == onnx.TensorProto.FLOAT16
+    quantised = int8_from_float32(onnx.shape_inference.infer_shapes(model), painted(), max_drop=100.0)
+    assert (quantised.layers, quantised.excluded_layers) == (2, ("o",))
+
+
 def test_a_stack_of_matrices_is_recorded_as_float32_and_the_file_runs() -> None:
     model = colours(("first", 1.0), after=("z = MatMul(h1, stack)",))
     stack = np.broadcast_to(np.eye(8, dtype=np.float32), (3, 8, 8))

@@ -50,7 +50,7 @@ class Float16Pass(ir.passes.InPlacePass):
     1. Its float32 inputs and outputs may be float16 by ONNX's schema of the operator. For a function of the file:
        by the schemas of its body's operators. The types of all inputs are known, which that of an operator outside
        ONNX's domain is not.
-    2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). Nodes before it work on
+    2. It has weights, or comes after a layer that has (`reading.WEIGHTED`). Nodes before it work on
        pixels of up to 255 and their mean, for which float16 is too coarse.
     3. Its type is that of its inputs, and not its own choice (Cast, ConstantOfShape, EyeLike with a dtype), and it
        contains no graph of its own.

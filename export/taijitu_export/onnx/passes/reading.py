@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
 """Operators that multiply by weights: the ones that TensorRT and people call layers."""
 
 QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
