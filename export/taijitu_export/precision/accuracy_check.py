@@ -67,7 +67,9 @@ class AccuracyCheck:
         if comparison.labelled is None:
             return Check(comparison, on_logits, on_logits.fine)
         verdict = verdict_on_labels(comparison, comparison.labelled, self._max_drop)
-        passes = verdict.fine or (verdict.outcome is Outcome.NOT_SHOWN and on_logits.fine)
+        if verdict.outcome is Outcome.NOT_SHOWN and not on_logits.fine:
+            verdict = dataclasses.replace(on_logits, reason=f"{on_logits.reason}; by labels {verdict.reason}")
+        passes = verdict.passes(require_certain=False)
         return Check(
             comparison, verdict, passes, (self._calibration_error(self._expected), self._calibration_error(got))
         )

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from taijitu_export.comparison.comparison import Comparison, compare
+from taijitu_export.comparison.verdict import Outcome
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.onnx.passes.quantise import weight_scales
 from taijitu_export.precision import int8_from_float32 as int8_module
-from taijitu_export.precision.accuracy_check import Check, PrecisionError
+from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, PrecisionError
 from taijitu_export.precision.calibration import MagnitudeHistogram
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import (
@@ -366,6 +367,15 @@ def test_layers_over_a_sequence_and_sums_of_products_are_layers(operator: str) -
     assert {c.name: c.data_type for c in half.model.graph.initializer}["w"] == onnx.TensorProto.FLOAT16
     quantised = int8_from_float32(onnx.shape_inference.infer_shapes(model), painted(), max_drop=100.0)
     assert (quantised.layers, quantised.excluded_layers) == (2, ("o",))
+
+
+def test_where_labels_show_nothing_the_verdict_says_what_the_logits_are_allowed() -> None:
+    model, far = colours(("first", 1.0)), colours(("first", 1.5))
+    check = AccuracyCheck("int8", model, model, painted(), max_drop=0.5)(far)
+    assert not check.passes
+    assert check.verdict.outcome is Outcome.NOT_FINE
+    assert f"{check.comparison.rms_error:.2g}" in check.verdict.reason
+    assert "0 pictures lost" in check.verdict.reason
 
 
 def test_a_stack_of_matrices_is_recorded_as_float32_and_the_file_runs() -> None:
