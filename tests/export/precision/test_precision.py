@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from taijitu_export.comparison.comparison import Comparison, compare
+from taijitu_export.comparison.divergence import divergence
 from taijitu_export.comparison.verdict import Outcome
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.onnx.passes.quantise import weight_scales
@@ -367,6 +368,24 @@ def test_layers_over_a_sequence_and_sums_of_products_are_layers(operator: str) -
     assert {c.name: c.data_type for c in half.model.graph.initializer}["w"] == onnx.TensorProto.FLOAT16
     quantised = int8_from_float32(onnx.shape_inference.infer_shapes(model), painted(), max_drop=100.0)
     assert (quantised.layers, quantised.excluded_layers) == (2, ("o",))
+
+
+BRANCHES = """z = If <
+    then_branch = one () => (float[n, 3, 8, 8] p) { p = Relu(h) },
+    else_branch = other () => (float[n, 3, 8, 8] q) { q = Conv(h, kernel) }>(chosen)"""
+
+
+def test_branches_that_read_a_layer_are_recorded_as_float32_and_pass_its_error_on() -> None:
+    model = colours(("first", 1.0), after=(BRANCHES.replace("(h", "(h1"),))
+    constants = {"chosen": np.array(True), "kernel": np.eye(3, dtype=np.float32)[..., None, None]}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    converted = float16_from_float32(model, painted(), max_drop=100.0)
+    assert converted.excluded_layers == ("z",)
+    assert converted.layers == 4
+    quantised = int8_from_float32(model, painted(), max_drop=100.0)
+    assert (quantised.layers, quantised.excluded_layers) == (2, ("z",)), "one branch has a layer"
+    errors = {layer.node: layer for layer in divergence(quantised.model, model, painted().evaluation).layers}
+    assert errors["z"].before == errors["h1"].error > 0
 
 
 def test_where_labels_show_nothing_the_verdict_says_what_the_logits_are_allowed() -> None:

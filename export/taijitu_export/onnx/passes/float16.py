@@ -25,7 +25,7 @@ from taijitu_export.onnx.passes.editing import (
     place,
     replace_constant,
 )
-from taijitu_export.onnx.passes.reading import QUANTISERS, WEIGHTED
+from taijitu_export.onnx.passes.reading import QUANTISERS, has_weights, with_inner_nodes
 
 FLOAT16_MAX = 65504.0
 FLOAT16_LEAST = 2.0**-24
@@ -109,7 +109,8 @@ def float32_layers(model: ir.Model) -> list[ir.Node]:
     """Return the nodes that compute in float32 from the first weights on, without Casts and quantisers."""
     after_weights: set[ir.Node] = set()
     for node in model.graph:
-        if node.op_type in WEIGHTED or any(value and value.producer() in after_weights for value in node.inputs):
+        read = [value for inner in with_inner_nodes(node) for value in inner.inputs]
+        if has_weights(node) or any(value and value.producer() in after_weights for value in read):
             after_weights.add(node)
     return [
         node

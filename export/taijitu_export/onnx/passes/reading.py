@@ -24,6 +24,18 @@ def constant(value: ir.Value | None) -> NDArray[Any] | None:
     return None if tensor is None else tensor.numpy()
 
 
+def with_inner_nodes(node: ir.Node) -> list[ir.Node]:
+    """Return a node, and those of the graphs in it, of branches or a loop, at any depth."""
+    attributes = node.attributes.values()
+    graphs = [each.as_graph() for each in attributes if each.type == ir.AttributeType.GRAPH]
+    return [node, *(inner for graph in graphs for inner in graph.all_nodes())]
+
+
+def has_weights(node: ir.Node) -> bool:
+    """Return whether a node, or one in its branches or its loop, multiplies by weights."""
+    return any(inner.op_type in WEIGHTED for inner in with_inner_nodes(node))
+
+
 def is_read_inside(value: ir.Value) -> bool:
     """Return whether a node of an inner graph, of a branch or a loop, reads a value that a node computes.
 
