@@ -147,7 +147,8 @@ def report(converted: ConvertedGraph, request: PrecisionRequest, data: Calibrati
     types = ", ".join(f"{count} {name}" for name, count in sorted(count_types(converted.model).items()))
     excluded, check = converted.excluded_layers, converted.check
     lines = [f"{precision}: {converted.layers - len(excluded)} of {converted.layers} layers; tensors: {types}"]
-    lines += [f"in {converted.between}: {', '.join(excluded)}"] if excluded else []
+    between = [name for name in excluded if name not in converted.in_float32]
+    lines += [f"in {converted.between}: {', '.join(between)}"] if between else []
     lines += [f"in float32: {', '.join(converted.in_float32)}"] if converted.in_float32 else []
     lines += [f"calibrated on {data.calibration_source}: {converted.scales['method']}"] if converted.scales else []
     lines.append(

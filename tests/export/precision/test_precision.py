@@ -302,6 +302,18 @@ def test_what_float16_cannot_hold_stays_in_float32_between_int8_layers() -> None
     assert {c.data_type for c in kernels} == {onnx.TensorProto.INT8}
 
 
+def test_a_layer_that_neither_int8_nor_float16_can_hold_is_reported_in_float32_alone() -> None:
+    model = colours(("first", 1.0), after=("b = Mul(h1, large)", "v = Mul(b, large)", "z = ConvTranspose(v, t)"))
+    kernel = np.eye(3, dtype=np.float32)[..., None, None]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "t"))
+    converted = int8_for_engine(model, painted(), max_drop=100.0)
+    assert converted.excluded_layers == ("z",)
+    assert "z" in converted.in_float32
+    lines = report(converted, PrecisionRequest("int8", purpose="engine"), painted())
+    assert not any(line.startswith("in float16: ") for line in lines)
+    assert any(line.startswith("in float32: ") for line in lines)
+
+
 def test_a_layer_that_int8_cannot_hold_is_float16_in_a_file_for_engines() -> None:
     model = colours(("wide", [1e3, 0.1, 0.1]), ("narrow", [1e-3, 10.0, 10.0]), ("last", 1.0))
     converted = int8_for_engine(model, painted(), max_drop=1.0)
