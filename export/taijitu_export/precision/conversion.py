@@ -111,12 +111,13 @@ class Conversion:
 
 
 def convert(model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, data: CalibrationData) -> Conversion:
-    """Convert a float32 graph. `data`: the result of `request.read_data`.
+    """Convert a float32 graph that onnx.checker accepts. `data`: the result of `request.read_data`.
 
     PrecisionError where no graph of that precision is good enough.
     """
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
-    converted = CONVERSIONS[request.precision, request.purpose](with_names(with_types(model)), data, max_drop)
+    typed = with_names(with_types(model, checked=True))
+    converted = CONVERSIONS[request.precision, request.purpose](typed, data, max_drop)
     converted_card = card_for_precision(card, request.precision, Intermediates(converted.model).logits)
     precise = dataclasses.replace(converted_card, precision=precision_record(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())

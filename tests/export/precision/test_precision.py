@@ -6,12 +6,14 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
+from taijitu_export.api import adopt
 from taijitu_export.comparison.comparison import Comparison, compare
 from taijitu_export.comparison.divergence import divergence
 from taijitu_export.comparison.verdict import Outcome
@@ -380,6 +382,22 @@ def test_layers_over_a_sequence_and_sums_of_products_are_layers(operator: str) -
     assert {c.name: c.data_type for c in half.model.graph.initializer}["w"] == onnx.TensorProto.FLOAT16
     quantised = int8_from_float32(onnx.shape_inference.infer_shapes(model), painted(), max_drop=100.0)
     assert (quantised.layers, quantised.excluded_layers) == (2, ("o",))
+
+
+def test_layers_behind_a_group_norm_of_opset_21_are_counted_and_float16(tmp_path: Path) -> None:
+    lines = "g = GroupNormalization<num_groups = 1>(a, one, zero) m = Mish(g) p = GlobalAveragePool(m) y = Flatten(p)"
+    header = '<ir_version: 10, opset_import: ["" : 21]> g (float[n, 3, 8, 8] x) => (float[n, 3] y)'
+    model = onnx.parser.parse_model(f"{header} {{ a = Conv(x, kernel) {lines} }}")
+    constants = {"kernel": np.eye(3)[..., None, None], "one": np.ones(3), "zero": np.arange(3)}
+    for name, value in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    onnx.save(model, tmp_path / "model.onnx")
+    contract: dict[str, Any] = {"labels": ("cat", "dog", "hedgehog"), "resize": "stretch", "mean": [0.5], "std": [0.2]}
+    adopt(tmp_path / "model.onnx", tmp_path / "adopted.onnx", **contract)
+    assert cli.main([str(tmp_path / "adopted.onnx"), "--precision", "fp16"]) == 0
+    made = onnx.load(tmp_path / "adopted.fp16.onnx")
+    assert count_types(made)["float16"] >= 5
+    assert card_of(tmp_path / "adopted.fp16.onnx").precision.excluded_layers == ()
 
 
 BRANCHES = """z = If <
