@@ -103,7 +103,7 @@ def card_for_precision(card: ModelCard, precision: str, answers: Answers | None 
     allowed = passport.origin.allowed if precision == card.precision.name else MOST_ALLOWED_ERROR[precision]
     if answers is not None:
         expected = passport.origin.array(len(passport.seeds), len(card.labels))
-        error = compare(answers(pictures_of(passport, card.input)), expected).max_error
+        error = compare(answers(pictures_of(passport, card.input)), expected, output=card.output).max_error
         allowed = max(PROOF_FACTOR * error, PROOF_LEAST_ALLOWED[precision])
     proof = dataclasses.replace(
         passport,

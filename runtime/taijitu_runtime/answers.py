@@ -17,6 +17,12 @@ Float = TypeVar("Float", bound=np.floating[Any])
 UNKNOWN = "unknown"
 """The word for an answer that is not known, in place of a label or behind it."""
 
+LEAST_RANGE = {"logits": 0.0, "probabilities": 0.01}
+"""The least range of logits, by their kind, of which differences are shares.
+
+Independent probabilities may all be within 1e-6 of 0 or of 1, where they differ by rounding: float32 has steps of 6e-8
+next to 1, and ONNX Runtime's sigmoid is up to 8e-8 off at any input. The narrowest allowance, 3e-5 of 0.01, is 3e-7."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -138,6 +144,11 @@ def softmax_of_finite(logits: NDArray[Float]) -> NDArray[Float]:
         powers: NDArray[Float] = np.exp(logits - logits.max(axis=-1, keepdims=True))
     powers /= powers.sum(axis=-1, keepdims=True)
     return powers
+
+
+def logit_range(logits: NDArray[np.float32], output: str) -> float:
+    """Return the largest logit minus the smallest, at least LEAST_RANGE. `output`: their kind, from the card."""
+    return max(float(np.max(logits)) - float(np.min(logits)), LEAST_RANGE[output])  # in this order NaN stays NaN
 
 
 def check_logits(logits: NDArray[np.float32], labels: Sequence[str]) -> None:

@@ -18,21 +18,29 @@ from taijitu_export.comparison.allowances import (
 )
 from taijitu_export.comparison.comparison import Comparison, compare, probabilities_of
 from taijitu_export.comparison.verdict import verdict_on_logits
+from taijitu_runtime.answers import LEAST_RANGE
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 
 LEAST_PROBABILITY = {"fp32": 1e-30, "fp16": 2.0**-14, "int8": 1e-3}
 """Below these a precision cannot represent a probability: smaller ones are all the same."""
 
+TIE = 2 * FULL_PRECISION_ERROR * LEAST_RANGE["probabilities"]
+"""Two independent probabilities that are this close, as next to 1, change places by rounding alone."""
+
 TRIED_BATCH = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """The comparison of an adopted file with the file that it was made from. `precision`: of that file."""
+    """The comparison of an adopted file with the file that it was made from.
+
+    `precision`: of that file. `tie`: answers whose probabilities are at most this far apart may be exchanged.
+    """
 
     comparison: Comparison
     precision: str
+    tie: float = 0.0
 
     @property
     def allowed(self) -> float:
@@ -43,12 +51,12 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether every answer is the same and the logits are within 1e-4 of their range.
+        """Whether every answer is the same, ties apart, and the logits are within 1e-4 of their range.
 
         A float16 or int8 file rounds, so only its logits are judged, by the error that its precision is allowed.
         """
         fine = verdict_on_logits(self.comparison, self.precision, self.allowed).fine
-        return fine and (self.precision != "fp32" or not self.comparison.flips)
+        return fine and (self.precision != "fp32" or all(flip.margin <= self.tie for flip in self.comparison.flips))
 
     def __str__(self) -> str:
         found = self.comparison
@@ -77,6 +85,8 @@ def agreement(
     if ending == "softmax":
         least = LEAST_PROBABILITY[precision]
         return Agreement(compare(logarithms(probabilities_of(got), least), logarithms(expected, least)), precision)
+    if ending == "probabilities":
+        return Agreement(compare(got, expected, output=ending), precision, TIE)
     return Agreement(compare(got, expected), precision)
 
 

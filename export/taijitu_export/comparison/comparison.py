@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import softmax_of_finite
+from taijitu_runtime.answers import logit_range, softmax_of_finite
 
 TOP = 5
 
@@ -64,10 +64,10 @@ class LabelledComparison:
 class Comparison:
     """A candidate and its reference on `pictures` pictures.
 
-    `labelled`: what the labels say; None without labels.
+    `labelled`: what the labels say; None without labels, and for one label alone, which is right for every picture.
     `not_finite`: pictures for which a logit of the candidate is NaN or infinite; they are left out of the differences
     and of the flips, and are wrong in its accuracy. Differences are absolute, of logits; `logit_range` is the
-    reference's largest logit minus its smallest.
+    reference's largest logit minus its smallest, at least 0.01 for probabilities (`answers.LEAST_RANGE`).
     """
 
     pictures: int
@@ -129,15 +129,15 @@ def compare(
     finite = _finite_rows(candidate)
     with np.errstate(invalid="ignore"):  # a reference that is not finite, whose range then fails every bar
         difference = np.abs(candidate[finite].astype(np.float64) - reference[finite])
-        logit_range = float(np.max(reference) - np.min(reference))
+        span = logit_range(reference, output)
     return Comparison(
         pictures=len(candidate),
         not_finite=int((~finite).sum()),
-        labelled=None if targets is None else _labelled(candidate, reference, targets),
+        labelled=None if targets is None or candidate.shape[1] == 1 else _labelled(candidate, reference, targets),
         flips=_flips(candidate, reference, targets, finite & _finite_rows(reference), output),
         max_difference=float(difference.max(initial=0.0)),
         rms_difference=float(np.sqrt(np.square(difference).mean())) if difference.size else 0.0,
-        logit_range=logit_range,
+        logit_range=span,
     )
 
 

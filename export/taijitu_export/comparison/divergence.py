@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,10 @@ def _pairs(candidate: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, 
     """Return the reference's tensors with the candidate's of the same name, or of the same position."""
     floats = _float_outputs(candidate)
     pairs = {name: name for name in _float_outputs(reference) if name in floats}
-    theirs, ours = ([n.output[0] for n in m.graph.node if n.op_type in WEIGHTED] for m in (reference, candidate))
+    theirs, ours = (
+        [next(filter(None, n.output)) for n in m.graph.node if n.op_type in WEIGHTED]  # an LSTM may omit its first
+        for m in (reference, candidate)
+    )
     if 2 * sum(name in pairs for name in theirs) >= len(theirs) > 0:
         return pairs
     if len(ours) != len(theirs) or not ours:
@@ -157,8 +160,16 @@ def _layers(reference: onnx.ModelProto, errors: Mapping[str, float]) -> Iterable
     constants = {constant.name for constant in reference.graph.initializer}
     reaching: dict[str, float] = {}  # the error of a tensor, or of its inputs where it has no match
     for node in reference.graph.node:
-        before = max((reaching.get(name, 0.0) for name in node.input), default=0.0)
+        before = max((reaching.get(name, 0.0) for name in _read_by(node)), default=0.0)
         for name in node.output:
             reaching[name] = errors.get(name, before)
             if name in errors:
                 yield Layer(layer_name(node, constants), node.name, node.op_type, errors[name], before)
+
+
+def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names of a node's inputs, and of what the nodes of its branches or its loop read."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _read_by(inner)

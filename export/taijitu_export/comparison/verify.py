@@ -197,6 +197,8 @@ def _not_judged(card: ModelCard, evidence: Evidence, *, on_gpu: bool) -> list[st
         left.append("real pictures: without --data, generated ones were used")
     if targets is None:
         left.append("accuracy: the pictures have no labels")
+    elif len(card.labels) == 1:
+        left.append("accuracy: with one label alone every answer is right")
     elif (absent := absent_labels(card.labels, targets)) is not None:
         left.append(absent)
     if evidence.reference is None:

@@ -14,6 +14,9 @@ from taijitu_runtime.card import ModelCard, has_card
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.proof.prove import proven_file
 
+SEVERAL_LAYERS = frozenset({"GRU", "If", "LSTM", "Loop", "RNN", "Scan"})
+"""Operators of which a library's parser may make several layers with weights."""
+
 WITHOUT_CARD = (
     "the file has no contract: this engine knows no labels, and classify will say so (taijitu adopt gives one)"
 )
@@ -36,6 +39,13 @@ class Graph:
     def precision(self) -> str:
         """The precision of its layers, by its card, or without one by the graph."""
         return precision_of(self.model) if self.card is None else self.card.precision.name
+
+    @property
+    def excluded_layers(self) -> int | None:
+        """How many layers are not of its precision, by its card; None without one, and for SEVERAL_LAYERS."""
+        if self.card is None or any(node.op_type in SEVERAL_LAYERS for node in self.model.graph.node):
+            return None
+        return len(self.card.precision.excluded_layers)
 
     @property
     def is_quantised(self) -> bool:

@@ -54,7 +54,7 @@ def _in_float16(graph: Graph, *, plugin: bool) -> Graph:
         model = applied(Float16Pass(), with_types(_plain(graph.model, plugin=plugin)))
         note = "float16: every layer that can be; not judged, because the file does not describe its input"
         return dataclasses.replace(graph, model=model, notes=(*graph.notes, note))
-    generated = CalibrationData.generated(graph.card.input)
+    generated = CalibrationData.generated(graph.card)
     converted = convert(graph.model, graph.card, PrecisionRequest("fp16"), generated)
     notes = (*graph.notes, *converted.report)
     return dataclasses.replace(graph, model=converted.model, card=converted.card, notes=notes)

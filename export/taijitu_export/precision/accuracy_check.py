@@ -56,18 +56,20 @@ class AccuracyCheck:
         self._expected = Intermediates(model).logits(data.evaluation, what="answers in float32")
         if not np.isfinite(self._expected).all():
             raise ExportError("the float32 graph answers with NaN or infinite logits; train the network again")
-        self.noise = compare(self._logits(weights_rounded), self._expected, data.targets).rms_error
+        self.noise = self._compared(self._logits(weights_rounded)).rms_error
 
     def __call__(self, model: onnx.ModelProto) -> Check:
         """Judge a graph by labels, and by its logits where labels are missing or too few to show anything."""
         got = self._logits(model)
-        comparison = compare(got, self._expected, self._data.targets)
+        comparison = self._compared(got)
         allowed = allowed_error(self._precision, self.noise)
         on_logits = verdict_on_logits(comparison, self._precision, allowed)
         if comparison.labelled is None:
             return Check(comparison, on_logits, on_logits.fine)
         verdict = verdict_on_labels(comparison, comparison.labelled, self._max_drop)
-        passes = verdict.fine or (verdict.outcome is Outcome.NOT_SHOWN and on_logits.fine)
+        if verdict.outcome is Outcome.NOT_SHOWN and not on_logits.fine:
+            verdict = dataclasses.replace(on_logits, reason=f"{on_logits.reason}; by labels {verdict.reason}")
+        passes = verdict.passes(require_certain=False)
         return Check(
             comparison, verdict, passes, (self._calibration_error(self._expected), self._calibration_error(got))
         )
@@ -76,6 +78,9 @@ class AccuracyCheck:
         """Return the images whose logits differ the most."""
         got = Intermediates(model).logits(self._data.evaluation)
         return self._data.evaluation[most_different(got, self._expected, count)]
+
+    def _compared(self, logits: NDArray[np.float32]) -> Comparison:
+        return compare(logits, self._expected, self._data.targets, self._data.output)
 
     def _logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         return Intermediates(model).logits(self._data.evaluation, what=f"answers in {self._precision}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
-from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.card import ModelCard
 from taijitu_runtime.datasets import TrainedOn, calibration_and_judging
 from taijitu_runtime.decision.decision import temperature_of
 
@@ -59,8 +59,9 @@ class CalibrationData:
         )
 
     @classmethod
-    def generated(cls, spec: InputSpec) -> CalibrationData:
+    def generated(cls, card: ModelCard) -> CalibrationData:
         """Generate 64 images and another 64, without labels."""
-        first, second = (sample_pictures(SAMPLE_PICTURES, spec.height, spec.width, seed) for seed in (1, 2))
+        height, width = card.input.height, card.input.width
+        first, second = (sample_pictures(SAMPLE_PICTURES, height, width, seed) for seed in (1, 2))
         source = f"{SAMPLE_PICTURES} generated pictures"
-        return cls(first, second, None, source, source)
+        return cls(first, second, None, source, source, output=card.output)

@@ -97,7 +97,7 @@ class PrecisionRequest:
     def read_data(self, card: ModelCard) -> CalibrationData:
         """Read its images, or generate some. PictureError and UsageError where they cannot be used."""
         if self.data is None:
-            return CalibrationData.generated(card.input)
+            return CalibrationData.generated(card)
         return CalibrationData.of_data(self.data, card, skip_unreadable=self.skip_unreadable)
 
 
@@ -111,12 +111,13 @@ class Conversion:
 
 
 def convert(model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, data: CalibrationData) -> Conversion:
-    """Convert a float32 graph. `data`: the result of `request.read_data`.
+    """Convert a float32 graph that onnx.checker accepts. `data`: the result of `request.read_data`.
 
     PrecisionError where no graph of that precision is good enough.
     """
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
-    converted = CONVERSIONS[request.precision, request.purpose](with_names(with_types(model)), data, max_drop)
+    typed = with_names(with_types(model, checked=True))
+    converted = CONVERSIONS[request.precision, request.purpose](typed, data, max_drop)
     converted_card = card_for_precision(card, request.precision, Intermediates(converted.model).logits)
     precise = dataclasses.replace(converted_card, precision=precision_record(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())
@@ -147,7 +148,8 @@ def report(converted: ConvertedGraph, request: PrecisionRequest, data: Calibrati
     types = ", ".join(f"{count} {name}" for name, count in sorted(count_types(converted.model).items()))
     excluded, check = converted.excluded_layers, converted.check
     lines = [f"{precision}: {converted.layers - len(excluded)} of {converted.layers} layers; tensors: {types}"]
-    lines += [f"in {converted.between}: {', '.join(excluded)}"] if excluded else []
+    between = [name for name in excluded if name not in converted.in_float32]
+    lines += [f"in {converted.between}: {', '.join(between)}"] if between else []
     lines += [f"in float32: {', '.join(converted.in_float32)}"] if converted.in_float32 else []
     lines += [f"calibrated on {data.calibration_source}: {converted.scales['method']}"] if converted.scales else []
     lines.append(

@@ -17,7 +17,7 @@ from taijitu_export.onnx.passes import Float16Pass, RaiseToOpset19Pass, RoundToF
 from taijitu_export.onnx.passes.editing import applied
 from taijitu_export.onnx.passes.quantise import QuantisePass, quantisable_nodes
 from taijitu_export.onnx.passes.raise_to_opset_19 import nodes_blocking_opset_19
-from taijitu_export.onnx.passes.reading import WEIGHTED
+from taijitu_export.onnx.passes.reading import has_weights
 from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, PrecisionError
 from taijitu_export.precision.calibration import METHOD, calibrated_scales
 from taijitu_export.precision.calibration_data import CalibrationData
@@ -115,7 +115,7 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
     if not check.passes:
         ranking = sensitivities(model, scales, nodes, data)
         excluded, check = _fewest_excluded(ranking, check, lambda nodes: checked(between.judged(without(nodes))))
-    layers = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
+    layers = [node.name for node in graph.graph if node.name and has_weights(node)]
     others = [name for name in layers if name not in nodes or name in excluded]
     scaling = {"pictures": len(data.calibration), "method": METHOD}
     return ConvertedGraph(
@@ -174,7 +174,7 @@ def sensitivities(
     found = []
     for node in tracked("trying each layer alone in int8", nodes, unit="layers"):
         alone = quantise(model, scales, [other for other in nodes if other != node])
-        error = compare(Intermediates(alone).logits(images), expected).rms_error
+        error = compare(Intermediates(alone).logits(images), expected, output=data.output).rms_error
         found.append(Sensitivity(node, names[node], _sortable(error)))
     return sorted(found, key=lambda layer: -layer.error)
 

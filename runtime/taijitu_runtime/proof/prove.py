@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.answers import logit_range
 from taijitu_runtime.backends import Backend, OrtBackend
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classifier import Classifier
@@ -227,12 +228,12 @@ def _proof(classifier: Classifier, passport: Passport, runs_on: str) -> Proof:
     logits = classifier.logits(prepared.pixels)
     references = [origin, own] if own is not None and own.source == runs_on else [origin]
     equal = prepared.equal
-    differences = [_difference(logits, each, expected, equal) for each in references] if equal.any() else []
-    logit_range = _logit_range(expected)
-    differ = _changed_answers(logits, expected, origin.allowed * logit_range)
+    span = logit_range(expected, classifier.card.output)
+    differences = [_difference(logits, each, equal, span) for each in references] if equal.any() else []
+    differ = _changed_answers(logits, expected, origin.allowed * span)
     if own is not None and own_logits is not None and not on_gpu:
         allowed = min(origin.allowed, OTHER_CPU_FACTOR * own.allowed)
-        differ |= _changed_answers(logits, own_logits, allowed * logit_range)
+        differ |= _changed_answers(logits, own_logits, allowed * span)
     changed = int(differ.sum())
     faults = [*_decoder_faults(), *_label_faults(classifier, passport), *_pixel_faults(prepared, passport)]
     far = [str(difference) for difference in differences if not difference.is_allowed]
@@ -252,19 +253,12 @@ def _proof(classifier: Classifier, passport: Passport, runs_on: str) -> Proof:
     )
 
 
-def _difference(
-    logits: NDArray[np.float32], reference: Logits, origin: NDArray[np.float32], equal: NDArray[np.bool_]
-) -> Difference:
-    expected = reference.array(*origin.shape).astype(np.float64)
+def _difference(logits: NDArray[np.float32], reference: Logits, equal: NDArray[np.bool_], span: float) -> Difference:
+    expected = reference.array(*logits.shape).astype(np.float64)
     with np.errstate(invalid="ignore"):  # is_allowed then refuses a re-run that is not finite
         largest = float(np.abs(logits[equal] - expected[equal]).max())
-    logit_range = _logit_range(origin)
-    share = largest / logit_range if logit_range else (0.0 if largest == 0.0 else np.inf)
+    share = largest / span if span else (0.0 if largest == 0.0 else np.inf)
     return Difference(reference.source, share, reference.allowed)
-
-
-def _logit_range(logits: NDArray[np.float32]) -> float:
-    return float(np.max(logits)) - float(np.min(logits))
 
 
 def _changed_answers(logits: NDArray[np.float32], reference: NDArray[np.float32], allowed: float) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from taijitu_export.to_onnx.cli import main as to_onnx
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError
+from taijitu_runtime.proof.prove import prove
 from tests.helpers.foreign_model import make_foreign_onnx
 
 LABELS = ("cat", "dog", "hedgehog")
@@ -62,6 +64,16 @@ def resized(picture: NDArray[np.uint8], height: int = 12, width: int = 16) -> ND
     from PIL import Image
 
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), np.float64)
+
+
+def with_numbers(path: Path, **changes: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
+    """Change weights, by their names, of a file in place."""
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name in changes:
+            changed = changes[tensor.name](onnx.numpy_helper.to_array(tensor))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(changed.astype(np.float32), tensor.name))
+    onnx.save(model, path)
 
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -279,6 +291,23 @@ def test_sigmoids_stay_probabilities_and_one_number_is_the_second_labels(
     assert result.card.output == ("logits" if one else "probabilities")
 
 
+@pytest.mark.parametrize("classes", [1, 5])
+@pytest.mark.parametrize("far", [14.0, -15.0])
+def test_probabilities_that_are_all_next_to_0_or_1_are_adopted_made_smaller_and_proven(
+    tmp_path: Path, far: float, classes: int
+) -> None:
+    source = make_foreign_onnx(tmp_path / "s.onnx", ending="Sigmoid", classes=classes)
+    with_numbers(source, w2=lambda w: w / 64, b2=lambda b: far + b / 16)
+    labels = [f"label {number}" for number in range(classes)]
+    result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": labels})
+    assert result.ending == "probabilities"
+    assert prove(result.path).proven
+    assert to_onnx([str(result.path), "--precision", "fp16", "-o", str(tmp_path / "half.onnx")]) == 0
+    assert prove(tmp_path / "half.onnx").proven
+    with_numbers(result.path, w2=lambda w: w, b2=lambda b: b - np.sign(far) * 8)  # 0.002 next to 0 or 1
+    assert not prove(result.path).proven
+
+
 BEHIND: dict[str, list[tuple[str, list[str], dict[str, Any]]]] = {
     "reshaped to its own shape": [("Shape", ["ended"], {}), ("Reshape", ["ended", "last_0"], {})],
     "one more dimension": [("Unsqueeze", ["ended", "axes"], {})],
@@ -300,12 +329,10 @@ def test_probabilities_are_seen_behind_what_only_passes_them_on(
     model.graph.node[-1].output[0] = "result"
     if behind == "one more dimension":
         model.graph.output[0].type.tensor_type.shape.dim.add().dim_value = 1
-    for tensor in model.graph.initializer:  # small numbers: no probability is next to 1
-        if tensor.name == "w2":
-            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) / 16, tensor.name))
     constants = {"axes": np.array([2]), "step": np.array(1 / 256, np.float32)}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
     onnx.save(model, source)
+    with_numbers(source, w2=lambda w: w / 16)  # small numbers: no probability is next to 1
     labels = [f"label {number}" for number in range(max(2, classes))]
     result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": labels})
     images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)

@@ -106,6 +106,13 @@ def test_a_candidate_with_0_percent_and_a_reference_with_83_is_not_fine_with_any
     assert verdict_on_labels(found, found.labelled, 0.5).outcome is Outcome.NOT_FINE
 
 
+def test_of_one_label_alone_the_probabilities_are_judged_and_no_labels() -> None:
+    reference = np.linspace(0.1, 0.9, 1000, dtype=FLOAT32)[:, None]
+    found = compare(reference[::-1], reference, np.zeros(1000, np.int64), "probabilities")
+    assert found.labelled is None, "its first answer is right by any numbers"
+    assert verdict_on_logits(found, "int8", 0.1).outcome is Outcome.NOT_FINE
+
+
 def test_a_few_pictures_are_enough_where_a_good_classifier_became_a_bad_one() -> None:
     labels = [0, 1, 2, 3]
     assert judged(labels, [1, 2, 3, 3], labels).outcome is Outcome.NOT_FINE

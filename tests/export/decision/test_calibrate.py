@@ -272,7 +272,7 @@ def test_a_decision_is_carried_and_leaves_the_passport_valid(shipped_onnx: Path,
     assert prove(decided).proven
     graph = read_graph(decided)
     assert graph.card.decision == DECISION
-    data = CalibrationData.generated(graph.card.input)
+    data = CalibrationData.generated(graph.card)
     smaller = convert(graph.model, graph.card, PrecisionRequest("fp16"), data)
     assert smaller.card.decision == DECISION
     assert any("taijitu calibrate" in line for line in smaller.report), "it was measured in float32"

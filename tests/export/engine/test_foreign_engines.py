@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 
+from taijitu_export.api import adopt
 from taijitu_export.engine import cli as engine_cli
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.engine.graph_for_parser import without_functions
@@ -54,6 +56,32 @@ def test_a_network_without_weights_becomes_an_engine(tmp_path: Path) -> None:
     source.write_bytes(model.SerializeToString())
     assert engine_cli.main([str(source), "--backend=rtx"]) == 0
     assert EngineCard.read(tmp_path / "relu.engine").precision.layers == {}
+
+
+LOOP = """z = Loop <
+    body = once (int64 i, bool go, float[N, 4] p) => (bool more, float[N, 4] q) {
+        more = Identity(go)
+        half = MatMul(p, square)
+        turned = Tanh(half)
+        q = MatMul(turned, square)
+    }>(times, going, features)"""
+
+
+def test_a_loop_of_several_layers_that_stays_in_float32_is_built_in_float16_around_it(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
+    model = onnx.load(make_foreign_onnx(tmp_path / "model.onnx", size=(16, 16)))
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] features) => (float[N, 4] z) {{ {LOOP} }}'
+    index = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Gemm")
+    model.graph.node[index].input[0] = "z"
+    model.graph.node.insert(index, onnx.parser.parse_model(text).graph.node[0])
+    constants = {"times": np.array(2), "going": np.array(True), "square": np.eye(4, dtype=np.float32)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    onnx.save(model, tmp_path / "model.onnx")
+    contract: dict[str, Any] = {"labels": ("cat", "dog", "hedgehog"), "resize": "stretch", "mean": [0.5], "std": [0.2]}
+    adopt(tmp_path / "model.onnx", tmp_path / "adopted.onnx", **contract)
+    assert engine_cli.main([str(tmp_path / "adopted.onnx"), "--backend=rtx", "--fp16"]) == 0
+    precision = EngineCard.read(tmp_path / "adopted.engine").precision
+    assert precision.layers == {"float16": 2, "float32": 2}
 
 
 @pytest.mark.parametrize(("inputs", "fault"), [("x", "got the input x with"), ("", "without an input")])

@@ -6,17 +6,21 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
+from taijitu_export.api import adopt
 from taijitu_export.comparison.comparison import Comparison, compare
+from taijitu_export.comparison.divergence import divergence
+from taijitu_export.comparison.verdict import Outcome
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.onnx.passes.quantise import weight_scales
 from taijitu_export.precision import int8_from_float32 as int8_module
-from taijitu_export.precision.accuracy_check import Check, PrecisionError
+from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, PrecisionError
 from taijitu_export.precision.calibration import MagnitudeHistogram
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import (
@@ -300,6 +304,18 @@ def test_what_float16_cannot_hold_stays_in_float32_between_int8_layers() -> None
     assert {c.data_type for c in kernels} == {onnx.TensorProto.INT8}
 
 
+def test_a_layer_that_neither_int8_nor_float16_can_hold_is_reported_in_float32_alone() -> None:
+    model = colours(("first", 1.0), after=("b = Mul(h1, large)", "v = Mul(b, large)", "z = ConvTranspose(v, t)"))
+    kernel = np.eye(3, dtype=np.float32)[..., None, None]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "t"))
+    converted = int8_for_engine(model, painted(), max_drop=100.0)
+    assert converted.excluded_layers == ("z",)
+    assert "z" in converted.in_float32
+    lines = report(converted, PrecisionRequest("int8", purpose="engine"), painted())
+    assert not any(line.startswith("in float16: ") for line in lines)
+    assert any(line.startswith("in float32: ") for line in lines)
+
+
 def test_a_layer_that_int8_cannot_hold_is_float16_in_a_file_for_engines() -> None:
     model = colours(("wide", [1e3, 0.1, 0.1]), ("narrow", [1e-3, 10.0, 10.0]), ("last", 1.0))
     converted = int8_for_engine(model, painted(), max_drop=1.0)
@@ -336,6 +352,85 @@ def test_layers_that_int8_does_not_know_are_recorded_as_float32() -> None:
     model = colours(("first", 1.0), after=("z = ConvTranspose(h1, t)",))
     kernel = np.eye(3, dtype=np.float32)[..., None, None]
     model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "t"))
+    converted = int8_from_float32(model, painted(), max_drop=100.0)
+    assert (converted.layers, converted.excluded_layers) == (2, ("z",))
+
+
+@pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN", "Einsum"])
+def test_layers_over_a_sequence_and_sums_of_products_are_layers(operator: str) -> None:
+    """Check that one which comes first computes in float16, and that int8, which does not know it, says so."""
+    sizes = {"LSTM": 12, "GRU": 9, "RNN": 3}
+    if operator == "Einsum":
+        lines = ['o = Einsum<equation = "tnc,kc->tnk">(h0, w)', "z = ReduceMean<axes = [0], keepdims = 0>(o)"]
+        weights = {"w": (3, 24)}
+    else:
+        lines = [f"o, h = {operator}<hidden_size = 3>(h0, w, r)", "z = Squeeze(h, first)"]
+        weights = {"w": (1, sizes[operator], 24), "r": (1, sizes[operator], 3)}
+    begin = ["c = Cast<to = 1>(images)", "s = Div(c, full)", "t = Transpose<perm = [1, 0, 2, 3]>(s)"]
+    header = '<ir_version: 8, opset_import: ["" : 17]> g (uint8[n, 8, 8, 3] images) => (float[n, 3] logits)'
+    body = [*begin, "h0 = Reshape(t, flat)", *lines, "logits = Gemm(z, end)"]
+    model = onnx.parser.parse_model("\n".join([header, "{", *body, "}"]))
+    generator = np.random.default_rng(0)
+    constants: dict[str, np.ndarray] = {
+        name: generator.normal(size=shape).astype(np.float32) for name, shape in {**weights, "end": (3, 3)}.items()
+    }
+    constants |= {"full": np.float32(255), "first": np.array([0]), "flat": np.array([8, -1, 24])}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(v), name) for name, v in constants.items())
+    for node in model.graph.node:
+        node.name = node.output[0]
+    half = float16_from_float32(onnx.shape_inference.infer_shapes(model), painted(), max_drop=100.0)
+    assert {c.name: c.data_type for c in half.model.graph.initializer}["w"] == onnx.TensorProto.FLOAT16
+    quantised = int8_from_float32(onnx.shape_inference.infer_shapes(model), painted(), max_drop=100.0)
+    assert (quantised.layers, quantised.excluded_layers) == (2, ("o",))
+
+
+def test_layers_behind_a_group_norm_of_opset_21_are_counted_and_float16(tmp_path: Path) -> None:
+    lines = "g = GroupNormalization<num_groups = 1>(a, one, zero) m = Mish(g) p = GlobalAveragePool(m) y = Flatten(p)"
+    header = '<ir_version: 10, opset_import: ["" : 21]> g (float[n, 3, 8, 8] x) => (float[n, 3] y)'
+    model = onnx.parser.parse_model(f"{header} {{ a = Conv(x, kernel) {lines} }}")
+    constants = {"kernel": np.eye(3)[..., None, None], "one": np.ones(3), "zero": np.arange(3)}
+    for name, value in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    onnx.save(model, tmp_path / "model.onnx")
+    contract: dict[str, Any] = {"labels": ("cat", "dog", "hedgehog"), "resize": "stretch", "mean": [0.5], "std": [0.2]}
+    adopt(tmp_path / "model.onnx", tmp_path / "adopted.onnx", **contract)
+    assert cli.main([str(tmp_path / "adopted.onnx"), "--precision", "fp16"]) == 0
+    made = onnx.load(tmp_path / "adopted.fp16.onnx")
+    assert count_types(made)["float16"] >= 5
+    assert card_of(tmp_path / "adopted.fp16.onnx").precision.excluded_layers == ()
+
+
+BRANCHES = """z = If <
+    then_branch = one () => (float[n, 3, 8, 8] p) { p = Relu(h) },
+    else_branch = other () => (float[n, 3, 8, 8] q) { q = Conv(h, kernel) }>(chosen)"""
+
+
+def test_branches_that_read_a_layer_are_recorded_as_float32_and_pass_its_error_on() -> None:
+    model = colours(("first", 1.0), after=(BRANCHES.replace("(h", "(h1"),))
+    constants = {"chosen": np.array(True), "kernel": np.eye(3, dtype=np.float32)[..., None, None]}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    converted = float16_from_float32(model, painted(), max_drop=100.0)
+    assert converted.excluded_layers == ("z",)
+    assert converted.layers == 4
+    quantised = int8_from_float32(model, painted(), max_drop=100.0)
+    assert (quantised.layers, quantised.excluded_layers) == (2, ("z",)), "one branch has a layer"
+    errors = {layer.node: layer for layer in divergence(quantised.model, model, painted().evaluation).layers}
+    assert errors["z"].before == errors["h1"].error > 0
+
+
+def test_where_labels_show_nothing_the_verdict_says_what_the_logits_are_allowed() -> None:
+    model, far = colours(("first", 1.0)), colours(("first", 1.5))
+    check = AccuracyCheck("int8", model, model, painted(), max_drop=0.5)(far)
+    assert not check.passes
+    assert check.verdict.outcome is Outcome.NOT_FINE
+    assert f"{check.comparison.rms_error:.2g}" in check.verdict.reason
+    assert "0 pictures lost" in check.verdict.reason
+
+
+def test_a_stack_of_matrices_is_recorded_as_float32_and_the_file_runs() -> None:
+    model = colours(("first", 1.0), after=("z = MatMul(h1, stack)",))
+    stack = np.broadcast_to(np.eye(8, dtype=np.float32), (3, 8, 8))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(stack, "stack"))
     converted = int8_from_float32(model, painted(), max_drop=100.0)
     assert (converted.layers, converted.excluded_layers) == (2, ("z",))
 

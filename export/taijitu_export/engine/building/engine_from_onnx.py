@@ -59,9 +59,7 @@ def _built(graph: Graph, target: Target, phases: BuildProgress) -> Built:
     configured = configuration(target, builder, inputs)
     with TimingCache(library, configured.config, target.gpu, options.timing_cache):
         plan = _build(target, builder, network, configured.config, phases)
-    count = count_layers(
-        target, network, plan, None if graph.card is None else len(graph.card.precision.excluded_layers)
-    )
+    count = count_layers(target, network, plan, graph.excluded_layers)
     return Built(
         plan=plan,
         count=count,

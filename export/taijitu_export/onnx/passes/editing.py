@@ -20,9 +20,13 @@ def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.M
     return ir.to_proto(graph_pass(ir.from_proto(model)).model)
 
 
-def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with the type and shape of each value: passes read them, and other exporters omit them."""
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+def with_types(model: onnx.ModelProto, *, checked: bool = False) -> onnx.ModelProto:
+    """Return the model with the type and shape of each value: passes read them, and other exporters omit them.
+
+    `checked`: of a model that onnx.checker has accepted. Only then are types known behind a GroupNormalization of opset
+    21, and the error for a wrong type cannot come.
+    """
+    return onnx.shape_inference.infer_shapes(model, data_prop=True, check_type=checked)
 
 
 def with_names(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -25,7 +25,7 @@ from taijitu_export.onnx.passes.editing import (
     place,
     replace_constant,
 )
-from taijitu_export.onnx.passes.reading import QUANTISERS, WEIGHTED
+from taijitu_export.onnx.passes.reading import QUANTISERS, has_weights, with_inner_nodes
 
 FLOAT16_MAX = 65504.0
 FLOAT16_LEAST = 2.0**-24
@@ -50,7 +50,7 @@ class Float16Pass(ir.passes.InPlacePass):
     1. Its float32 inputs and outputs may be float16 by ONNX's schema of the operator. For a function of the file:
        by the schemas of its body's operators. The types of all inputs are known, which that of an operator outside
        ONNX's domain is not.
-    2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). Nodes before it work on
+    2. It has weights, or comes after a layer that has (`reading.WEIGHTED`). Nodes before it work on
        pixels of up to 255 and their mean, for which float16 is too coarse.
     3. Its type is that of its inputs, and not its own choice (Cast, ConstantOfShape, EyeLike with a dtype), and it
        contains no graph of its own.
@@ -109,7 +109,8 @@ def float32_layers(model: ir.Model) -> list[ir.Node]:
     """Return the nodes that compute in float32 from the first weights on, without Casts and quantisers."""
     after_weights: set[ir.Node] = set()
     for node in model.graph:
-        if node.op_type in WEIGHTED or any(value and value.producer() in after_weights for value in node.inputs):
+        read = [value for inner in with_inner_nodes(node) for value in inner.inputs]
+        if has_weights(node) or any(value and value.producer() in after_weights for value in read):
             after_weights.add(node)
     return [
         node

@@ -31,7 +31,8 @@ class QuantisePass(ir.passes.InPlacePass):
     `scales`: for each tensor that a layer reads, |largest value kept| / 127. Rules. A node is quantised when all of
     these hold:
 
-    1. It is a Conv, Gemm or MatMul whose second input is a float32 constant with at least two dimensions.
+    1. It is a Conv, Gemm or MatMul whose second input is a float32 constant, of a MatMul with two dimensions: for a
+       stack of matrices ONNX Runtime's integer kernel takes no scale for each column.
     2. `scales` has its first input.
     3. Its name is not in `excluded`.
 
@@ -82,7 +83,7 @@ def quantisable_nodes(model: ir.Model) -> list[ir.Node]:
         and node.domain == ""
         and (weight := _weight(node).const_value) is not None
         and weight.dtype == ir.DataType.FLOAT
-        and len(weight.shape) >= 2
+        and (node.op_type == "Conv" or len(weight.shape) == 2)
     ]
 
 
@@ -126,11 +127,7 @@ def _weight(node: ir.Node) -> ir.Value:
 
 def _channel_axis(node: ir.Node) -> int:
     """Return the dimension of the weight that counts the output channels."""
-    if node.op_type == "Conv":
-        return 0
-    if node.op_type == "Gemm":
-        return 0 if node.attributes.get_int("transB", 0) else 1
-    return len(_weight(node).shape or ()) - 1
+    return 0 if node.op_type == "Conv" or node.attributes.get_int("transB", 0) == 1 else 1
 
 
 def _quantise_activation(

@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
 """Operators that multiply by weights: the ones that TensorRT and people call layers."""
 
 QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -22,6 +22,18 @@ def constant(value: ir.Value | None) -> NDArray[Any] | None:
     """Return the array of a value that is the same in every run; None for others."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else tensor.numpy()
+
+
+def with_inner_nodes(node: ir.Node) -> list[ir.Node]:
+    """Return a node, and those of the graphs in it, of branches or a loop, at any depth."""
+    attributes = node.attributes.values()
+    graphs = [each.as_graph() for each in attributes if each.type == ir.AttributeType.GRAPH]
+    return [node, *(inner for graph in graphs for inner in graph.all_nodes())]
+
+
+def has_weights(node: ir.Node) -> bool:
+    """Return whether a node, or one in its branches or its loop, multiplies by weights."""
+    return any(inner.op_type in WEIGHTED for inner in with_inner_nodes(node))
 
 
 def is_read_inside(value: ir.Value) -> bool:
