@@ -264,9 +264,9 @@ def test_no_int8_graph_is_judged_twice_and_layers_are_ranked_on_128_images_at_mo
             judged.append(model.SerializeToString())
             return super().__call__(model)
 
-    def compared(candidate: np.ndarray, reference: np.ndarray) -> Comparison:
+    def compared(candidate: np.ndarray, reference: np.ndarray, output: str) -> Comparison:
         ranked.append(len(candidate))
-        return compare(candidate, reference)
+        return compare(candidate, reference, output=output)
 
     monkeypatch.setattr(int8_module, "AccuracyCheck", Counted)
     monkeypatch.setattr(int8_module, "compare", compared)
