@@ -98,6 +98,7 @@ def adopt(
     layout: Layout | None = None,
     name: str | None = None,
     find: AnyPath | None = None,
+    input_form: Literal["uint8", "pixels"] = "uint8",
 ) -> AdoptResult:
     """Make an artefact from a foreign ONNX file, check it against the original, and keep it only if both agree.
 
@@ -119,6 +120,7 @@ def adopt(
         name: Name of the network; None for the file's name.
         find: A few hundred pictures, folder or tar of <label>/*: what no argument gives is found by how well the
             network answers them.
+        input_form: "uint8": `images` uint8 (N, H, W, 3); "pixels": float32 (N, 3, H, W) in [0, 255]. RGB.
 
     Returns:
         The file that was written, and how well it agrees.
@@ -144,7 +146,9 @@ def adopt(
     )
     if like is not None:
         known = known.over(preprocessing_like(like))
-    return adopt_file(Path(model), Path(output), known, layout=layout, name=name, find=_path(find))
+    return adopt_file(
+        Path(model), Path(output), known, layout=layout, name=name, find=_path(find), input_form=input_form
+    )
 
 
 def verify(

@@ -25,7 +25,7 @@ from taijitu_export.adopt.onnx_from_foreign import (
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.forms import LAYOUTS, Layout
+from taijitu_export.onnx.forms import ADOPTED_FORMS, LAYOUTS, Layout
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import finished
 from taijitu_export.onnx_artefact import check_output, checked_file, sealed
@@ -64,8 +64,9 @@ class AdoptResult:
         """Return lines for a terminal."""
         spec, count = self.card.input, len(self.card.labels)
         batch = "any batch" if self.batch is None else f"batches of {self.batch}"
+        form = "pixels" if spec.float_values == "pixels" else "uint8"
         lines = [
-            f"{self.path}: {self.size_bytes / 1e3:.0f} kB, opset {self.opset}, {batch}, {count} labels",
+            f"{self.path}: {self.size_bytes / 1e3:.0f} kB, opset {self.opset}, input {form}, {batch}, {count} labels",
             f"input, from {self.source}: {describe(spec)}",
         ]
         if self.ending != "logits":
@@ -90,6 +91,7 @@ def adopt_file(
     layout: Layout | None = None,
     name: str | None = None,
     find: Path | None = None,
+    input_form: str = "uint8",
 ) -> AdoptResult:
     """Write `output`, an artefact made of the ONNX file `source`.
 
@@ -102,6 +104,7 @@ def adopt_file(
         name: Name of the network; by default that of the file.
         find: Pictures in a folder of each label; parts that nothing else gives are found by how well the network
             answers them.
+        input_form: One of ADOPTED_FORMS, as for `export_onnx`.
 
     Raises:
         ExportError: The artefact would not answer like the original. An existing file at `output` is unchanged.
@@ -110,6 +113,7 @@ def adopt_file(
         UndecidedError: The pictures of `find` do not decide for one contract.
     """
     check_output(output, source)
+    check_name("input form", input_form, ADOPTED_FORMS)
     if layout is not None:
         check_name("layout", layout, LAYOUTS)
     name = checked_name(name, source)
@@ -122,7 +126,8 @@ def adopt_file(
     found = None if find is None else find_contract(original, standard.model, known, find)
     if found is not None:
         known = dataclasses.replace(found.preprocessing, flags=known.flags)
-    spec = known.spec(original.signature)
+    float_values = "pixels" if input_form == "pixels" else "normalised"
+    spec = dataclasses.replace(known.spec(original.signature), float_values=float_values)
     pictures = sample_pictures(SAMPLE_PICTURES, spec.height, spec.width)
     classes = original.classes((spec.height, spec.width))
     labels = _labels(known, classes, source)

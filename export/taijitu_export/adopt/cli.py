@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from taijitu_export.onnx.forms import LAYOUTS
+from taijitu_export.onnx.forms import ADOPTED_FORMS, LAYOUTS
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
@@ -46,6 +46,9 @@ def build_parser() -> Parser:
                         "this: one number, or one per channel")  # fmt: skip
     parser.add_argument("--layout", choices=LAYOUTS, help="of the network's input (default: from its "
                         "shape)")  # fmt: skip
+    parser.add_argument("--input", dest="input_form", choices=ADOPTED_FORMS, default="uint8", help="of the artefact: "
+                        "uint8 NHWC, or pixels, float32 NCHW in 0 to 255, as DeepStream gives it (default: "
+                        "%(default)s)")  # fmt: skip
     parser.add_argument("--find", action="store_true", help="find what no flag gives: the contract under which the "
                         "network answers the pictures of --data best")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="a few hundred pictures in a folder or tar of "

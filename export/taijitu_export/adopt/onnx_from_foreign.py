@@ -79,7 +79,9 @@ def onnx_from_foreign(
     *,
     batch: int | None = None,
 ) -> ir.Model:
-    """Return the graph with `images` uint8 (N, H, W, 3) RGB in, and `logits` float32 (N, K) out.
+    """Return the graph with `images` RGB in, and `logits` float32 (N, K) out.
+
+    The images are uint8 (N, H, W, 3), or float32 (N, 3, H, W) in [0, 255] where `spec` says "pixels".
 
     Args:
         standard: The result of `standard_graph`.
@@ -98,7 +100,7 @@ def onnx_from_foreign(
     cut = ending in ("softmax", "probability") and _cut(graph, "Softmax" if ending == "softmax" else "Sigmoid", classes)
     _put_behind(graph, ending, is_cut=cut)
     images = graph.inputs[0]
-    images.shape = ir.Shape([signature.batch or batch or "batch", spec.height, spec.width, 3])
+    images.shape = ir.Shape([signature.batch or batch or "batch", *_sides(spec)])
     if batch is None:
         DynamicBatchPass(signature.batch or 1)(model)
     graph.outputs[0].shape = ir.Shape([batch or "batch", 2 if ending in ("logit", "probability") else classes])
@@ -169,19 +171,19 @@ def _free_names(graph: ir.Graph) -> None:
 
 
 def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
-    """Prepend uint8 (N, H, W, 3) -> the network's input: float, planes, channels, normalised, as far as needed."""
-    taken = graph.inputs[0]
-    batch = signature.batch or "batch"
+    """Prepend `images` -> the network's input: float, planes, channels, normalised, as far as needed."""
+    taken, as_planes = graph.inputs[0], spec.float_values == "pixels"
     images = ir.Value(
         name="images",
-        type=ir.TensorType(ir.DataType.UINT8),
-        shape=ir.Shape([batch, spec.height, spec.width, 3]),
+        type=ir.TensorType(ir.DataType.FLOAT if as_planes else ir.DataType.UINT8),
+        shape=ir.Shape([signature.batch or "batch", *_sides(spec)]),
     )
     chain = _Chain(graph, images)
-    if signature.dtype != np.uint8 or spec.colour == "grey":  # which is computed
+    is_computed = signature.dtype != np.uint8 or spec.colour == "grey"
+    if is_computed and not as_planes:
         chain.add("Cast", to=ir.DataType.FLOAT)
-    if signature.layout == "nchw":
-        chain.add("Transpose", perm=[0, 3, 1, 2])
+    if (signature.layout == "nchw") != as_planes:
+        chain.add("Transpose", perm=[0, 2, 3, 1] if as_planes else [0, 3, 1, 2])
     along = 1 if signature.layout == "nchw" else 3
     shape = [1, -1, 1, 1] if along == 1 else [1, 1, 1, -1]
     if spec.colour == "BGR":
@@ -201,12 +203,18 @@ def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
             chain.add("Div", std.astype(np.float32).reshape(shape))
     if signature.dtype == np.float16:
         chain.add("Cast", to=ir.DataType.FLOAT16)
-    elif signature.dtype == np.uint8 and spec.colour == "grey":
+    elif signature.dtype == np.uint8 and (is_computed or as_planes):
         chain.add("Cast", to=ir.DataType.UINT8)
     ir.convenience.replace_all_uses_with(taken, chain.value)
     graph.inputs[0] = images
     if chain.nodes:
         graph.insert_before(graph[0], chain.nodes)
+
+
+def _sides(spec: InputSpec) -> tuple[int, int, int]:
+    """Return the shape of one picture at `images`."""
+    height, width = spec.height, spec.width
+    return (3, height, width) if spec.float_values == "pixels" else (height, width, 3)
 
 
 def _put_behind(graph: ir.Graph, ending: Ending, *, is_cut: bool) -> None:

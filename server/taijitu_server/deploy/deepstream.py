@@ -31,7 +31,7 @@ PRIMARY, SECONDARY = "config_infer_primary.txt", "config_infer_secondary.txt"
 OUTPUT = "probabilities"
 MOST_INTEGER = 2**31 - 1  # of nvinfer's configuration
 NETWORK_MODES = {"fp32": 0, "fp16": 2}
-AGAIN = "export it again: taijitu onnx CHECKPOINT --input pixels --nish decomposed"
+AGAIN = "make it again: taijitu onnx CHECKPOINT --input pixels --nish decomposed"
 
 Config = dict[str, int | float | str]
 
@@ -47,7 +47,7 @@ class Written:
 def build_parser() -> Parser:
     """Return the command line of `taijitu deepstream`."""
     parser = Parser(prog="taijitu deepstream", description=__doc__)
-    parser.add_argument("model", type=Path, help="an ONNX file of: taijitu onnx --input pixels")
+    parser.add_argument("model", type=Path, help="an ONNX file of taijitu onnx or adopt with --input pixels")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not "
                         "exist")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="frames or objects in one inference; of "
@@ -184,6 +184,7 @@ def _check(model: Path, card: ModelCard, model_input: ModelInput, content: bytes
     if model_input.layout != "float32 NCHW pixels":
         raise UsageError(
             f"{model}: got a model that takes {model_input.layout}, expected pixels, float32 NCHW in 0 to 255; {AGAIN}"
+            ", or taijitu adopt FILE --input pixels"
         )
     if count_nish(content):
         raise UsageError(f"{model}: got Nish as an operator that TensorRT lacks, expected standard operators; {AGAIN}")

@@ -261,6 +261,35 @@ def test_a_network_that_takes_grey_bytes_gets_pillows(tmp_path: Path, picture: N
     )
 
 
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    ("form", "flags"),
+    [
+        ({}, USUAL),
+        ({}, {**USUAL, "color": "bgr"}),
+        ({"dtype": "float16"}, USUAL),
+        ({"dtype": "uint8"}, {"labels": LABELS, "resize": "stretch"}),
+        ({"dtype": "uint8", "channels": 1}, {"labels": LABELS, "resize": "stretch"}),
+        ({"channels": 1, "batch": 1, "flat_shape": (1, 4)}, {**USUAL, "mean": [0.5], "std": [0.2]}),
+    ],
+)
+def test_an_artefact_of_pixels_gives_the_answers_of_the_one_of_bytes(
+    tmp_path: Path, picture: NDArray[np.uint8], layout: str, form: dict[str, Any], flags: dict[str, Any]
+) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx", layout=layout, **form)
+    of_bytes = adopt(source, tmp_path / "bytes.onnx", **flags)
+    of_pixels = adopt(source, tmp_path / "pixels.onnx", input_form="pixels", **flags)
+    (images,) = onnx.load(of_pixels.path).graph.input
+    assert (images.name, images.type.tensor_type.elem_type) == ("images", onnx.TensorProto.FLOAT)
+    assert [dim.dim_value for dim in images.type.tensor_type.shape.dim][1:] == [3, 12, 16]
+    assert (of_pixels.card.input.float_values, of_pixels.batch) == ("pixels", None)
+    rounding = 1e-3 if form.get("dtype") == "float16" else 1e-5
+    np.testing.assert_allclose(
+        probabilities(of_pixels.path, picture), probabilities(of_bytes.path, picture), rtol=rounding
+    )
+    assert prove(of_pixels.path).proven
+
+
 @pytest.mark.parametrize("in_nodes", [False, True])
 def test_float16_stays_float16(tmp_path: Path, in_nodes: bool) -> None:
     """Check it for weights in nodes too, where some exporters write constants."""

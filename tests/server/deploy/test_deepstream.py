@@ -11,10 +11,12 @@ import numpy as np
 import onnx
 import pytest
 
+from taijitu_export.api import adopt
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision.decision import Decision
 from taijitu_server.deploy.deepstream import main
 from tests.helpers.decision import make_decision
+from tests.helpers.foreign_model import make_foreign_onnx
 from tests.helpers.nvinfer import nvinfer, written
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
@@ -97,6 +99,17 @@ def test_nvinfer_gets_the_probabilities_that_taijitu_gives(
     copy = onnx.load(tmp_path / "out" / "model.onnx")
     onnx.checker.check_model(copy, full_check=True)
     assert [output.name for output in copy.graph.output] == ["probabilities"]
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_nvinfer_runs_an_adopted_network(tmp_path: Path, layout: str) -> None:
+    source, model = make_foreign_onnx(tmp_path / "foreign.onnx", layout=layout), tmp_path / "model.onnx"
+    adopt(source, model, labels=COLOURS, mean=[0.5], std=[0.2], resize="stretch", input_form="pixels")
+    primary, _ = written(model, tmp_path / "out")
+    frames = np.random.default_rng(0).integers(0, 256, (5, 12, 16, 3), np.uint8)
+    with Classifier.from_file(model) as classifier:
+        expected = classifier.scores(classifier.logits(frames)).probabilities
+    np.testing.assert_allclose(nvinfer(primary, tmp_path / "out", frames), expected, atol=1e-6)
 
 
 def test_what_nvinfer_cannot_use_is_refused_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
