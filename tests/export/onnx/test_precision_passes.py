@@ -17,6 +17,7 @@ import pytest
 
 from taijitu_export.onnx.nish_node import nish_function
 from taijitu_export.onnx.passes import Float16Pass, QuantisePass, RaiseToOpset19Pass, RoundToFloat16Pass
+from taijitu_export.onnx.passes.raise_to_opset_19 import REDUCTIONS
 from taijitu_runtime.backends.ort.options import session_options
 
 X = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
@@ -327,8 +328,19 @@ def test_opset_19_means_the_same() -> None:
     np.testing.assert_array_equal(run(changed), run(model))
 
 
-def test_a_graph_with_an_operator_that_opset_19_defines_otherwise_stays() -> None:
-    model = model_of("y = ReduceMax<axes = [2]>(x)")
+@pytest.mark.parametrize("axes", ["axes = [2, 3], ", "axes = [-1], ", ""])
+@pytest.mark.parametrize("operator", sorted(REDUCTIONS))
+def test_reductions_mean_the_same_in_opset_19(operator: str, axes: str) -> None:
+    model = model_of("a = Abs(x)", f"b = {operator}<{axes}keepdims = 1>(a)", "y = Add(a, b)")
+    changed = applied(RaiseToOpset19Pass(), model)
+    assert changed.opset_import[0].version == 19
+    np.testing.assert_array_equal(run(changed), run(model))
+
+
+def test_a_graph_with_branches_stays_at_its_opset() -> None:
+    sides = "float[2, 3, 6, 6]"
+    branches = f"then_branch = i () => ({sides} a) {{a = Neg(x)}}, else_branch = j () => ({sides} b) {{b = Abs(x)}}"
+    model = model_of("size = Size(x)", "is_any = Cast<to = 9>(size)", f"y = If (is_any) <{branches}>")
     assert not RaiseToOpset19Pass()(ir.from_proto(model)).modified
 
 

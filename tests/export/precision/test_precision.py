@@ -325,9 +325,12 @@ def test_a_layer_that_int8_cannot_hold_is_float16_in_a_file_for_engines() -> Non
     assert sorted(kernels.values()) == [onnx.TensorProto.INT8] * 2 + [onnx.TensorProto.FLOAT16]
 
 
-def test_a_graph_that_opset_19_reads_otherwise_cannot_be_for_engines() -> None:
-    model = colours(("first", 1.0), after=("z = ReduceMax<axes = [2]>(h1)",))
-    with pytest.raises(UsageError, match=r"ReduceMax.*--for cpu"):
+def test_a_graph_that_cannot_be_raised_to_opset_19_cannot_be_for_engines() -> None:
+    sides = "float[n, 3, 8, 8]"
+    branches = f"then_branch = i () => ({sides} a) {{a = Neg(h1)}}, else_branch = j () => ({sides} b) {{b = Abs(h1)}}"
+    lines = ("size = Size(h1)", "is_any = Cast<to = 9>(size)", f"z = If (is_any) <{branches}>")
+    model = colours(("first", 1.0), after=lines)
+    with pytest.raises(UsageError, match=r"If.*--for cpu"):
         int8_for_engine(model, painted(), max_drop=1.0)
 
 

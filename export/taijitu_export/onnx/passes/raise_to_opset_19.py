@@ -22,12 +22,32 @@ WIDENED = frozenset(
         "DequantizeLinear",
         "Equal",
         "Identity",
+        "LpPool",
+        "OptionalGetElement",
+        "OptionalHasElement",
         "Pad",
         "QuantizeLinear",
         "Reshape",
         "Resize",
+        "ScatterElements",
+        "ScatterND",
         "Shape",
         "Size",
+    }
+)
+
+# Operators whose axes are an attribute until opset 17, and an input from 18 on.
+REDUCTIONS = frozenset(
+    {
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSumSquare",
     }
 )
 
@@ -38,7 +58,8 @@ class RaiseToOpset19Pass(ir.passes.InPlacePass):
     Rules. The model is raised when every node of the default domain satisfies one of these, and left alone otherwise:
 
     1. Its operator has the same schema in opset 19, or one that was only widened (WIDENED).
-    2. It is a ReduceMean whose axes are an attribute: they become the input that opset 18 has in its place.
+    2. It is one of REDUCTIONS: axes that are an attribute become an input. In a function, which has no constants of its
+       own, it has none.
     3. It is a Split; one that does not list its sizes, and so makes equal parts, says their number, as opset 18 asks.
     """
 
@@ -49,7 +70,7 @@ class RaiseToOpset19Pass(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, modified=False)
         for graph in graphs:
             for node in graph:
-                if is_operator(node, "ReduceMean"):
+                if node.domain == "" and node.op_type in REDUCTIONS:
                     _axes_to_input(node, model.graph)
                 if is_operator(node, "Split") and not any(node.inputs[1:]):
                     node.attributes.add(ir.AttrInt64("num_outputs", len(node.outputs)))
@@ -74,8 +95,8 @@ def _raisable(node: ir.Node, graph: ir.Graph | ir.Function) -> bool:
     opset = graph.opset_imports.get("", TARGET)
     if opset >= TARGET:
         return True
-    if node.op_type == "ReduceMean" and opset < 18:  # rule 2
-        return "axes" in node.attributes and isinstance(graph, ir.Graph)
+    if node.op_type in REDUCTIONS and opset < 18:  # rule 2
+        return "axes" not in node.attributes or isinstance(graph, ir.Graph)
     if node.op_type == "Split":  # rule 3
         return True
     since = onnx.defs.get_schema(node.op_type, TARGET, "").since_version
