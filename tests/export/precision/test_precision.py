@@ -325,6 +325,14 @@ def test_a_layer_that_int8_cannot_hold_is_float16_in_a_file_for_engines() -> Non
     assert sorted(kernels.values()) == [onnx.TensorProto.INT8] * 2 + [onnx.TensorProto.FLOAT16]
 
 
+def test_a_float16_file_has_a_layer_with_weights_in_float16() -> None:
+    model = colours(("first", 7e4), after=("z = Relu(h1)",))
+    (divisor,) = [constant for constant in model.graph.initializer if constant.name == "full"]
+    divisor.CopyFrom(onnx.numpy_helper.from_array(np.array(2550, np.float32), "full"))  # no value is beyond float16
+    with pytest.raises(PrecisionError):
+        float16_from_float32(model, painted(), max_drop=1.0)
+
+
 def test_a_graph_that_cannot_be_raised_to_opset_19_cannot_be_for_engines() -> None:
     sides = "float[n, 3, 8, 8]"
     branches = f"then_branch = i () => ({sides} a) {{a = Neg(h1)}}, else_branch = j () => ({sides} b) {{b = Abs(h1)}}"
