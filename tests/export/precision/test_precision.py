@@ -230,6 +230,14 @@ def test_a_node_that_chooses_its_own_type_stays_in_float32() -> None:
     onnx.checker.check_model(converted.model, full_check=True)
 
 
+def test_a_sequence_of_tensors_stays_in_float32() -> None:
+    split = ("sizes = Constant<value_ints = [1, 2]>()", "parts = SplitToSequence<axis = 1>(h, sizes)")
+    model = colours(("first", 1.0), after=(*split, "z = ConcatFromSequence<axis = 1>(parts)"))
+    converted = float16_from_float32(model, painted(), max_drop=0.0)
+    assert converted.excluded_layers == ("parts", "z")
+    onnx.checker.check_model(converted.model, full_check=True)
+
+
 def test_layers_that_float16_makes_too_coarse_go_back_until_the_answers_are_right() -> None:
     model = colours(("first", 1.0), after=("a = Add(h1, large)", "z = Sub(a, large)"))
     converted = float16_from_float32(model, painted(), max_drop=0.0)
