@@ -12,6 +12,7 @@ from taijitu_export.comparison.divergence import Divergence, divergence, layer_n
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes.editing import activations, applied
 from taijitu_export.onnx.passes.float16 import FLOAT16_MAX, Float16Pass, float16_nodes, float32_layers
+from taijitu_export.onnx.passes.reading import WEIGHTED
 from taijitu_export.onnx.passes.round_to_float16 import RoundToFloat16Pass
 from taijitu_export.precision.accuracy_check import AccuracyCheck, PrecisionError
 from taijitu_export.precision.calibration_data import CalibrationData
@@ -30,19 +31,21 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
     value that it reads or computes is beyond 65504 for one of the calibration images or of a few generated ones, and,
     as long as the whole does not pass the check, if it is the first to diverge or feeds that one. The check sees the
     graph with float16's rounding written out (RoundToFloat16Pass), so that a processor without float16 shows its
-    errors. PrecisionError where every layer would stay in float32, or where that would not be enough.
+    errors. PrecisionError where every layer with weights would stay in float32, or where that would not be enough.
     """
     graph = ir.from_proto(model)
     layers = [node.name for node in float32_layers(graph) if node.name]
-    possible = {node.name for node in float16_nodes(graph)}
+    halves = float16_nodes(graph)
+    possible = {node.name for node in halves}
+    weighted = {node.name for node in halves if node.op_type in WEIGHTED}
     excluded = unfit_for_float16(model, data)
     weights_rounded = applied(RoundToFloat16Pass(excluded, weights_only=True), model)
     checked = AccuracyCheck("fp16", model, weights_rounded, data, max_drop)
     while True:
-        if excluded.issuperset(possible):
+        if excluded.issuperset(weighted):
             raise PrecisionError(
-                f"got {len(layers)} layers that float16 cannot hold or would make too coarse, expected one at least "
-                "that it can; keep the float32 file"
+                f"got {len(layers)} layers, and none with weights that float16 can hold without making it too coarse, "
+                "expected one at least; keep the float32 file"
             )
         rounded = applied(RoundToFloat16Pass(excluded), model)
         check = checked(rounded)

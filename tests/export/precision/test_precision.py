@@ -223,6 +223,12 @@ def test_a_network_of_which_float16_holds_nothing_is_no_float16_file() -> None:
         float16_from_float32(colours(("a", 1e6), ("b", 1.0)), painted(), max_drop=0.0)
 
 
+def test_a_file_whose_weights_are_all_in_float32_is_no_float16_file() -> None:
+    model = colours(("a", 1e6), ("b", 1.0), after=("d = Div(h, full)", "e = Div(d, full)", "z = Div(e, full)"))
+    with pytest.raises(PrecisionError, match="none with weights"):
+        float16_from_float32(model, painted(), max_drop=100.0)
+
+
 def test_a_node_that_chooses_its_own_type_stays_in_float32() -> None:
     model = colours(("first", 1.0), after=("s1 = Shape(h1)", "k = ConstantOfShape(s1)", "z = Add(h1, k)"))
     converted = float16_from_float32(model, painted(), max_drop=0.0)
