@@ -339,6 +339,14 @@ def test_a_layer_that_int8_cannot_hold_is_float16_in_a_file_for_engines() -> Non
     assert sorted(kernels.values()) == [onnx.TensorProto.INT8] * 2 + [onnx.TensorProto.FLOAT16]
 
 
+@for_engines
+def test_values_too_fine_for_float16_between_int8_layers_are_refused_with_the_way_out() -> None:
+    model = colours(("first", 1.0), ("second", 1.0), after=("a = Add(h, large)", "z = Sub(a, large)"))
+    with pytest.raises(PrecisionError, match="--for cpu"):
+        int8_for_engine(model, painted(), max_drop=1.0)
+    assert int8_from_float32(model, painted(), max_drop=1.0).check.passes
+
+
 def test_a_graph_that_cannot_be_raised_to_opset_19_cannot_be_for_engines() -> None:
     sides = "float[n, 3, 8, 8]"
     branches = f"then_branch = i () => ({sides} a) {{a = Neg(h1)}}, else_branch = j () => ({sides} b) {{b = Abs(h1)}}"
