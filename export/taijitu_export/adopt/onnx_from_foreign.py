@@ -60,10 +60,12 @@ def standard_graph(model: onnx.ModelProto) -> Standard:
         model = without_functions(model)
     converted, notes = _converted(model)
     graph = ir.from_proto(converted)
+    # In a branch or a loop, an Identity makes an output of its own from another output, or from an outer value.
+    has_inner_graphs = any(node.graph is not graph.graph for node in graph.graph.all_nodes())
     passes = (
         RemoveInitializersFromInputsPass(),
         LiftConstantsToInitializersPass(lift_all_constants=True),
-        IdentityEliminationPass(),
+        *(() if has_inner_graphs else (IdentityEliminationPass(),)),
         RemoveUnusedNodesPass(),
         NameFixPass(),
     )

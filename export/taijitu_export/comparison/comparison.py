@@ -67,7 +67,7 @@ class Comparison:
     `labelled`: what the labels say; None without labels, and for one label alone, which is right for every picture.
     `not_finite`: pictures for which a logit of the candidate is NaN or infinite; they are left out of the differences
     and of the flips, and are wrong in its accuracy. Differences are absolute, of logits; `logit_range` is the
-    reference's largest logit minus its smallest, at least 0.01 for probabilities (`answers.LEAST_RANGE`).
+    reference's largest logit minus its smallest, at least 0.02 for probabilities (`answers.LEAST_RANGE`).
     """
 
     pictures: int

@@ -114,7 +114,10 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
     check = checked(between.judged(without(excluded)))
     if not check.passes:
         ranking = sensitivities(model, scales, nodes, data)
-        excluded, check = _fewest_excluded(ranking, check, lambda nodes: checked(between.judged(without(nodes))))
+        advice = "; try --for cpu, with float32 between the layers" if between.is_float16 else ""
+        excluded, check = _fewest_excluded(
+            ranking, check, lambda nodes: checked(between.judged(without(nodes))), advice
+        )
     layers = [node.name for node in graph.graph if node.name and has_weights(node)]
     others = [name for name in layers if name not in nodes or name in excluded]
     scaling = {"pictures": len(data.calibration), "method": METHOD}
@@ -131,12 +134,12 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
 
 
 def _fewest_excluded(
-    ranking: Sequence[Sensitivity], whole: Check, check_without: Callable[[Collection[str]], Check]
+    ranking: Sequence[Sensitivity], whole: Check, check_without: Callable[[Collection[str]], Check], advice: str
 ) -> tuple[list[str], Check]:
     """Return the nodes of the fewest layers, from the most sensitive on, without which the graph passes; and its check.
 
     `whole`: the check of all layers in int8, which failed. PrecisionError, with the table of layers, where one layer in
-    int8 is still too much.
+    int8 is still too much; its text ends with `advice`.
     """
     tried = {0: whole}
 
@@ -147,7 +150,7 @@ def _fewest_excluded(
     count = fewest(suffices, len(ranking) - 1)
     if count is None:
         best = min(tried.values(), key=lambda check: _sortable(check.comparison.rms_error))
-        raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", table(ranking, tried))
+        raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}{advice}", table(ranking, tried))
     return [layer.node for layer in ranking[:count]], tried[count]
 
 

@@ -426,6 +426,37 @@ def test_the_last_operator_may_be_in_a_function(
     np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4, atol=1e-6)
 
 
+INNER = {
+    "a branch that passes an outer value on": """
+        largest = ReduceMax<keepdims = 0>(numbers)
+        large = Cast<to = 9>(largest)
+        last = If(large)<
+            then_branch = a () => (float[N, 3] one) { one = Identity(numbers) },
+            else_branch = b () => (float[N, 3] other) { other = Relu(numbers) }
+        >""",
+    "a scan with one value as two outputs": """
+        turns = Constant<value_floats = [0.5, 2.0, 0.5]>()
+        last, every = Scan<
+            num_scan_inputs = 1,
+            body = c (float[N, 3] s, float turn) => (float[N, 3] next, float[N, 3] same) {
+                next = Mul(s, turn)
+                same = Identity(next)
+            }
+        >(numbers, turns)""",
+}
+
+
+@pytest.mark.parametrize("inner", INNER)
+def test_identities_in_branches_and_scans_stay(tmp_path: Path, inner: str) -> None:
+    model = onnx.load(make_foreign_onnx(tmp_path / "s.onnx"))
+    parsed = onnx.parser.parse_graph(f"g (float[N, 3] numbers) => (float[N, 3] last) {{ {INNER[inner]} }}")
+    result = model.graph.node.pop()
+    result.input[0] = "last"
+    model.graph.node.extend([*parsed.node, result])
+    onnx.save(model, tmp_path / "s.onnx")
+    assert adopt(tmp_path / "s.onnx", tmp_path / "a.onnx", **USUAL).batch is None
+
+
 def test_one_label_is_one_probability_and_never_one_logit(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     one = {**USUAL, "labels": LABELS[:1]}
     sigmoid = make_foreign_onnx(tmp_path / "sigmoid.onnx", ending="Sigmoid", classes=1)

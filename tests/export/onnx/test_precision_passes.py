@@ -136,6 +136,11 @@ def test_an_epsilon_below_the_least_float16_still_prevents_a_division_by_0(lines
     np.testing.assert_allclose(run(changed), run(model), atol=0.05)
 
 
+def test_a_mean_variance_normalisation_stays() -> None:
+    model = model_of(CONV, "y = MeanVarianceNormalization<axes = [2, 3]>(a)", w=W)
+    assert types(applied(Float16Pass(), model))["y"] == "FLOAT"
+
+
 def test_a_layer_normalisation_stays() -> None:
     """Rule 7."""
     lines = (CONV, "b = LayerNormalization<axis = -1>(a, s, o)", "y = Relu(b)")

@@ -223,10 +223,24 @@ def test_a_network_of_which_float16_holds_nothing_is_no_float16_file() -> None:
         float16_from_float32(colours(("a", 1e6), ("b", 1.0)), painted(), max_drop=0.0)
 
 
+def test_a_file_whose_weights_are_all_in_float32_is_no_float16_file() -> None:
+    model = colours(("a", 1e6), ("b", 1.0), after=("d = Div(h, full)", "e = Div(d, full)", "z = Div(e, full)"))
+    with pytest.raises(PrecisionError, match="none with weights"):
+        float16_from_float32(model, painted(), max_drop=100.0)
+
+
 def test_a_node_that_chooses_its_own_type_stays_in_float32() -> None:
     model = colours(("first", 1.0), after=("s1 = Shape(h1)", "k = ConstantOfShape(s1)", "z = Add(h1, k)"))
     converted = float16_from_float32(model, painted(), max_drop=0.0)
     assert converted.excluded_layers == ("k",)
+    onnx.checker.check_model(converted.model, full_check=True)
+
+
+def test_a_sequence_of_tensors_stays_in_float32() -> None:
+    split = ("sizes = Constant<value_ints = [1, 2]>()", "parts = SplitToSequence<axis = 1>(h, sizes)")
+    model = colours(("first", 1.0), after=(*split, "z = ConcatFromSequence<axis = 1>(parts)"))
+    converted = float16_from_float32(model, painted(), max_drop=0.0)
+    assert converted.excluded_layers == ("parts", "z")
     onnx.checker.check_model(converted.model, full_check=True)
 
 
@@ -331,6 +345,14 @@ def test_a_float16_file_has_a_layer_with_weights_in_float16() -> None:
     divisor.CopyFrom(onnx.numpy_helper.from_array(np.array(2550, np.float32), "full"))  # no value is beyond float16
     with pytest.raises(PrecisionError):
         float16_from_float32(model, painted(), max_drop=1.0)
+
+
+@for_engines
+def test_values_too_fine_for_float16_between_int8_layers_are_refused_with_the_way_out() -> None:
+    model = colours(("first", 1.0), ("second", 1.0), after=("a = Add(h, large)", "z = Sub(a, large)"))
+    with pytest.raises(PrecisionError, match="--for cpu"):
+        int8_for_engine(model, painted(), max_drop=1.0)
+    assert int8_from_float32(model, painted(), max_drop=1.0).check.passes
 
 
 def test_a_graph_that_cannot_be_raised_to_opset_19_cannot_be_for_engines() -> None:

@@ -35,9 +35,10 @@ def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def activations(graph: ir.Graph) -> list[ir.Value]:
-    """Return the float32 values that are not constant: inputs of the graph, and outputs of its nodes."""
+    """Return the float32 tensors that are not constant: inputs of the graph, and outputs of its nodes."""
     flowing = [*graph.inputs, *(value for node in graph for value in node.outputs)]
-    return [value for value in flowing if value.dtype == ir.DataType.FLOAT]
+    # A sequence of tensors has their dtype too.
+    return [value for value in flowing if value.dtype == ir.DataType.FLOAT and isinstance(value.type, ir.TensorType)]
 
 
 def float32_constants(nodes: Collection[ir.Node]) -> list[ir.Value]:

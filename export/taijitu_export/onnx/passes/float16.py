@@ -35,7 +35,7 @@ FLOAT16_SCALES = 19
 """The opset from which on a scale may be float16."""
 
 VARIANCE_TOLERANCE = 1e-3
-ALWAYS_FLOAT32 = frozenset({"LayerNormalization"})
+ALWAYS_FLOAT32 = frozenset({"LayerNormalization", "MeanVarianceNormalization"})
 
 
 class Float16Pass(ir.passes.InPlacePass):
@@ -60,7 +60,8 @@ class Float16Pass(ir.passes.InPlacePass):
        is a float16 number: QuantizeLinear is float16 if its input is, DequantizeLinear if all its readers are. So no
        Cast separates a pair from its layer, which would cost TensorRT the integer kernel.
     7. It is not a LayerNormalization: that stays in float32, as under torch's autocast, since it sums squares; and ONNX
-       Runtime 1.31 dies of some that are float16 (those of torchvision's ViT).
+       Runtime 1.31 dies of some that are float16 (those of torchvision's ViT). Nor a MeanVarianceNormalization, whose
+       definition in ONNX has a float32 constant.
     8. A single number that would round to 0, as an epsilon of 1e-12, becomes 2^-24: it is there to divide by no 0. In
        float32 it would not help, because the sum with it is rounded to 0 for the next node.
     """
