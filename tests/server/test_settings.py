@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,3 +190,6 @@ def test_a_body_beyond_what_may_be_held_is_too_large_and_not_a_matter_of_time(
 ) -> None:
     running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--max-buffered-bytes", "1000")
     assert httpx.post(f"{running.url}/classify", content=b"a" * 1001).status_code == 413
+    for content, status in ((bytes(1001), 413), (os.urandom(900), 422)):  # the larger when unpacked, and when packed
+        packed = {"content": gzip.compress(content), "headers": {"Content-Encoding": "gzip"}}
+        assert httpx.post(f"{running.url}/classify", **packed).status_code == status
