@@ -57,6 +57,8 @@ def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_file(
         ({"host": ""}, "", "--host: got ''"),  # every address
         ({"models": ""}, "", "--models: got ''"),  # the working directory
         ({}, "api_keys = ''", "server.toml: api_keys: got ''"),
+        ({}, "port = true", "server.toml: port: got 'True'"),  # 1
+        ({}, "drain_s = false", "server.toml: drain_s: got 'False'"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, flags: dict[str, Any], toml: str, text: str) -> None:
