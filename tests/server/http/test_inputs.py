@@ -157,6 +157,15 @@ def test_unknown_parameters_are_refused_by_name(server: Server, blue: bytes) -> 
     assert [row["name"] for row in ready.json()] == ["tiny"]
 
 
+@pytest.mark.parametrize("number", ["1.0E-4", "1e-100", "5E-1", "0.12345678901234567890123"])  # as Java writes one
+def test_a_threshold_is_any_number_of_json(server: Server, blue: bytes, number: str) -> None:
+    assert classified(server, content=blue, params={"threshold": number}).status_code == 200
+    data = f'["{base64.b64encode(blue).decode()}"]'
+    inputs = f'[{{"name": "images", "shape": [1], "datatype": "BYTES", "data": {data}}}]'
+    text = f'{{"parameters": {{"threshold": {number}}}, "inputs": {inputs}}}'
+    assert httpx.post(f"{server.url}/v2/models/tiny/infer", content=text).status_code == 200
+
+
 @pytest.mark.parametrize("where", ["request", "input", "output"])
 def test_null_parameters_are_none(server: Server, where: str) -> None:
     tensor = {"name": "images", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [0] * 192}
