@@ -155,6 +155,28 @@ def test_keys_open_the_server_and_origins_are_told_to_browsers(
     assert running.stop() == (0, "")
 
 
+def test_a_browser_that_asks_first_is_answered_counted_and_logged(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--cors-origins", "https://a.example")
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    with httpx.Client(base_url=running.url) as client:
+        good = client.options("/classify", headers=asks | {"Origin": "https://a.example"})
+        bad = client.options("/classify", headers=asks | {"Origin": "https://b.example"})
+        elsewhere = client.options("/classify", headers=asks | {"Origin": "https://a.example", "Host": "b.example"})
+        counted = client.get("/metrics").text
+    assert (good.status_code, good.headers["Access-Control-Allow-Origin"]) == (200, "https://a.example")
+    assert good.headers["Access-Control-Allow-Headers"] == "x-api-key"
+    assert (bad.status_code, list(bad.json())) == (403, ["error"])
+    assert "Access-Control-Allow-Origin" not in bad.headers
+    assert elsewhere.status_code == 421
+    for status in (200, 403, 421):
+        assert f'taijitu_requests_total{{path="/classify",status="{status}"}} 1.0' in counted
+    lines = {line["id"]: line for line in map(json.loads, running.stop()[1].splitlines())}
+    assert lines[bad.headers["X-Request-Id"]]["reason"] == "origin"
+    assert lines[good.headers["X-Request-Id"]]["method"] == "OPTIONS"
+
+
 def test_one_line_a_request(start_server: Callable[..., Server], tmp_path: Path) -> None:
     running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")))
     picture = io.BytesIO()
