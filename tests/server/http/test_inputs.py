@@ -53,7 +53,8 @@ def test_base64_is_read_in_every_form(length: int, written: Callable[[str], str]
     ("text", "hint"),
     [
         ("https://example.com/cat.jpg", "URL"),
-        ("data:image/svg+xml,<svg/>", "data URL"),
+        ("data:image/svg+xml,<svg/>", "without ';base64,'"),
+        ("data:image/png;base64,AA%3D%3D", "not base64"),
         ("cat.jpg", "base64"),
         ("AAAAA", "base64"),
         ("AA=AA===", "base64"),
