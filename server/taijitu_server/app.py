@@ -8,12 +8,13 @@ import logging
 from collections.abc import AsyncIterator
 
 from starlette import routing
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taijitu_runtime.errors import TaijituError
 from taijitu_server.models.registry import Registry
-from taijitu_server.routing.middleware import Middleware
+from taijitu_server.routing.middleware import PREFLIGHT, Middleware
 from taijitu_server.routing.router import Router
 from taijitu_server.routing.routes import routes
 from taijitu_server.settings import Settings
@@ -47,11 +48,23 @@ class Application:
         await (self._lifespan if scope["type"] == "lifespan" else self._requests)(scope, receive, send)
 
 
+class _Cors(CORSMiddleware):
+    """CORS whose preflights go through the middleware too, which counts and logs them as every request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if scope.get("method") == "OPTIONS" and {"origin", "access-control-request-method"} <= set(headers):
+            preflight = self.preflight_response(request_headers=headers)
+            await self.app({**scope, PREFLIGHT: preflight}, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
     origins = settings.allowed_origins()
     if not origins:
         return app
-    return CORSMiddleware(
+    return _Cors(
         app,
         allow_origins=origins,
         allow_methods=["GET", "POST"],

@@ -6,6 +6,7 @@ python server/serve.py model.onnx [--host 127.0.0.1] [--port 8000]
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -56,8 +57,13 @@ def main(argv: list[str] | None = None) -> int:
             from taijitu_server.workers import serve_in_workers
 
             return serve_in_workers(lambda: _serve(model, settings, listener), settings)
+        signal.signal(signal.SIGTERM, _end)  # until it serves; the first process of a container has no default for it
         _serve(model, settings, listener)
     return 0
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(0)
 
 
 def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> None:

@@ -111,6 +111,13 @@ class Settings(BaseModel):
     def _cameras(cls, given: Any) -> Any:
         return cameras_from(given)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        if type(value) is bool and type(cls.model_fields[str(info.field_name)].default) in (int, float):
+            raise ValueError("expected a number")  # true would be 1
+        return value
+
     @field_validator("*")
     @classmethod
     def _time_limits(cls, value: Any, info: ValidationInfo) -> Any:

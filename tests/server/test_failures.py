@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,3 +116,20 @@ def test_a_thread_that_dies_is_replaced_and_one_that_dies_too_often_is_reported(
     assert len({event.rpartition("; ")[2] for event in events[:5]}) == 1, "each of the first five is replaced"
     assert events[5].rpartition("; ")[2] != events[0].rpartition("; ")[2]
     assert "SystemExit: the driver gave up" in events[0]
+
+
+def test_sigterm_while_the_models_load_ends_the_server() -> None:
+    """Its default action would too, but not in the first process of a container, where there is none."""
+    script = """
+import time
+from taijitu_server.cli import main
+from taijitu_server.models.registry import Registry
+
+Registry.load_all = lambda _: (print("loading", flush=True), time.sleep(60))
+raise SystemExit(main(["model.onnx", "--port", "0"]))
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.terminate()
+        assert process.wait(10) == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,8 @@ def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_file(
         ({"host": ""}, "", "--host: got ''"),  # every address
         ({"models": ""}, "", "--models: got ''"),  # the working directory
         ({}, "api_keys = ''", "server.toml: api_keys: got ''"),
+        ({}, "port = true", "server.toml: port: got 'True'"),  # 1
+        ({}, "drain_s = false", "server.toml: drain_s: got 'False'"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, flags: dict[str, Any], toml: str, text: str) -> None:
@@ -151,6 +155,28 @@ def test_keys_open_the_server_and_origins_are_told_to_browsers(
     assert running.stop() == (0, "")
 
 
+def test_a_browser_that_asks_first_is_answered_counted_and_logged(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--cors-origins", "https://a.example")
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    with httpx.Client(base_url=running.url) as client:
+        good = client.options("/classify", headers=asks | {"Origin": "https://a.example"})
+        bad = client.options("/classify", headers=asks | {"Origin": "https://b.example"})
+        elsewhere = client.options("/classify", headers=asks | {"Origin": "https://a.example", "Host": "b.example"})
+        counted = client.get("/metrics").text
+    assert (good.status_code, good.headers["Access-Control-Allow-Origin"]) == (200, "https://a.example")
+    assert good.headers["Access-Control-Allow-Headers"] == "x-api-key"
+    assert (bad.status_code, list(bad.json())) == (403, ["error"])
+    assert "Access-Control-Allow-Origin" not in bad.headers
+    assert elsewhere.status_code == 421
+    for status in (200, 403, 421):
+        assert f'taijitu_requests_total{{path="/classify",status="{status}"}} 1.0' in counted
+    lines = {line["id"]: line for line in map(json.loads, running.stop()[1].splitlines())}
+    assert lines[bad.headers["X-Request-Id"]]["reason"] == "origin"
+    assert lines[good.headers["X-Request-Id"]]["method"] == "OPTIONS"
+
+
 def test_one_line_a_request(start_server: Callable[..., Server], tmp_path: Path) -> None:
     running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")))
     picture = io.BytesIO()
@@ -188,3 +214,6 @@ def test_a_body_beyond_what_may_be_held_is_too_large_and_not_a_matter_of_time(
 ) -> None:
     running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--max-buffered-bytes", "1000")
     assert httpx.post(f"{running.url}/classify", content=b"a" * 1001).status_code == 413
+    for content, status in ((bytes(1001), 413), (os.urandom(900), 422)):  # the larger when unpacked, and when packed
+        packed = {"content": gzip.compress(content), "headers": {"Content-Encoding": "gzip"}}
+        assert httpx.post(f"{running.url}/classify", **packed).status_code == status

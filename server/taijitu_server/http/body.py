@@ -27,6 +27,7 @@ class BodyReader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._limit = min(settings.max_body_bytes, settings.max_buffered_bytes)  # beyond: never, so no 503
         self._held_bytes = 0
 
     async def read(self, request: Request) -> bytes:
@@ -47,15 +48,14 @@ class BodyReader:
             return body
         if encoding not in ENCODINGS:
             raise HttpError(ENCODING, f"got Content-Encoding {encoding[:40]!r}, expected gzip or deflate")
-        decompressed = await asyncio.to_thread(decompress, body, encoding, self._settings.max_body_bytes)
-        self._hold(request, len(decompressed))
+        decompressed = await asyncio.to_thread(decompress, body, encoding, self._limit)
+        self._hold(request, len(decompressed) - len(body))  # instead of the body as it came, which is freed
         return decompressed
 
     async def _chunks(self, request: Request) -> list[bytes]:
-        limit = min(self._settings.max_body_bytes, self._settings.max_buffered_bytes)  # beyond: never, so no 503
         declared = request.header(b"content-length")
-        if declared.isdigit() and int(declared) > limit:
-            raise body_too_large(limit)
+        if declared.isdigit() and int(declared) > self._limit:
+            raise body_too_large(self._limit)
         began = time.perf_counter()
         received = 0
         chunks = []
@@ -65,8 +65,8 @@ class BodyReader:
                 raise ClientGoneError
             chunk = message.get("body", b"")
             received += len(chunk)
-            if received > limit:
-                raise body_too_large(limit)
+            if received > self._limit:
+                raise body_too_large(self._limit)
             self._hold(request, len(chunk))
             chunks.append(chunk)
             if not message.get("more_body", False):

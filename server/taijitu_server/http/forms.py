@@ -92,7 +92,7 @@ def bytes_from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        if text[:5].lower() == "data:":
+        if head is None and text[:5].lower() == "data:":
             raise bad_request(f"got a data URL without ';base64,', expected {BASE64_EXPECTED}") from None
         if URL.match(text):
             raise bad_request(f"got a URL, which the server does not fetch, expected {BASE64_EXPECTED}") from None

@@ -20,7 +20,7 @@ from taijitu_server.models.batcher import Job
 
 WEBSOCKET = "WEBSOCKET"  # the method of a WebSocket's route, where others have GET or POST
 MAX_QUERY_FIELDS = 16
-PROBABILITY = re.compile(r"[0-9]{1,2}(\.[0-9]{1,20})?(e-[0-9]{1,2})?", re.ASCII)
+PROBABILITY = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 
 
 class Request:

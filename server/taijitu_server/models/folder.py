@@ -66,6 +66,11 @@ def stamp_of(files: Files, before: Stamp = ()) -> Stamp:
     return (*own, *map(_state, beside))
 
 
+def is_broken(path: Path) -> bool:
+    """Return whether it is a broken link: what it led to cannot be loaded, but was not removed."""
+    return path.is_symlink() and not path.exists()
+
+
 def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
@@ -73,7 +78,12 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 def _versions(folder: Path) -> dict[Key, Files]:
     found: dict[Key, Files] = {}
     for version in sorted(folder.iterdir()):
-        if not (VERSION.fullmatch(version.name) and version.is_dir()):
+        if not VERSION.fullmatch(version.name):
+            continue
+        if is_broken(version):
+            found[folder.name, version.name] = (version,)
+            continue
+        if not version.is_dir():
             continue
         files = sorted(file for file in version.iterdir() if is_model(file) and _is_file_or_broken(file))
         if files:
@@ -82,8 +92,7 @@ def _versions(folder: Path) -> dict[Key, Files]:
 
 
 def _is_file_or_broken(path: Path) -> bool:
-    """Return whether it is a file, or a broken link: a model that cannot be loaded, and not one that was removed."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
+    return path.is_file() or is_broken(path)
 
 
 def _files_beside(file: Path) -> list[Path]:

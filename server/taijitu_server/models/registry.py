@@ -20,6 +20,7 @@ from taijitu_server.models.folder import (
     Key,
     Stamp,
     find_models,
+    is_broken,
     misplaced_models,
     stamp_of,
 )
@@ -181,7 +182,8 @@ class Registry:
                 PLACES,
             )
         self._misplaced = misplaced
-        return found
+        # Behind a broken link to a model's folder its versions cannot be seen: those that were there are failures.
+        return found | {key: (folder / key[0],) for key in self._known() - found.keys() if is_broken(folder / key[0])}
 
     def _open_unchanged(self, key: Key, files: Files, stamp: Stamp) -> tuple[ServedModel, Stamp]:
         """Open a version whose files had this stamp, and again where one of them is replaced meanwhile.

@@ -9,11 +9,13 @@ import re
 import secrets
 from typing import Any
 
+from starlette.responses import Response as AnyResponse
 from starlette.types import Receive, Scope, Send
 
 from taijitu_server.errors import (
     CLIENT_GONE,
     DRAINING,
+    ORIGIN,
     REQUEST_ERRORS,
     ClientGoneError,
     HttpError,
@@ -36,6 +38,7 @@ TRACEPARENT = re.compile(
     rb"(?:-[\x21-\x7e]{0,200})?"
 )
 MAX_LOGGED_PATH = 200
+PREFLIGHT = "taijitu.preflight"  # the key of the ASGI scope for CORS' response to a browser that asks first
 
 
 class Middleware:
@@ -63,6 +66,8 @@ class Middleware:
         try:
             is_probe = any(route.is_probe for route in methods.values())
             self.state.hosts.check(request, any_name=is_probe)
+            if PREFLIGHT in request.scope:
+                return _preflight(request.scope[PREFLIGHT]), ""
             if not any(route.is_open for route in methods.values()):
                 self.state.keys.check(request)
             route = self.router.route(methods, request)
@@ -128,6 +133,15 @@ class Middleware:
         if reason:
             line["reason"] = reason
         self.state.access_log.put(json_line(line | request.notes))
+
+
+def _preflight(response: AnyResponse) -> WholeResponse:
+    """Return the response to a preflight in the form of all others; HttpError 403 where it is a refusal."""
+    headers = {name: text for name, text in response.headers.items() if not name.startswith("content-")}
+    text = bytes(response.body).decode()
+    if response.status_code != 200:
+        raise HttpError(ORIGIN, f"got {text.lower()}, expected GET or POST from an origin of --cors-origins", headers)
+    return WholeResponse(text.encode(), content_type="text/plain", headers=headers)
 
 
 def _error(error: HttpError) -> tuple[Response, str]:

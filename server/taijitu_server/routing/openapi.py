@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -57,7 +57,7 @@ def _operation(row: Route) -> dict[str, Any]:
         "summary": summary,
         "tags": [row.tag],
         "parameters": parameters,
-        "responses": {"200": _response("Success.", *row.response), **_errors((*REQUEST_ERRORS, *row.errors))},
+        "responses": {"200": _response("Success.", row.response), **_errors((*REQUEST_ERRORS, *row.errors))},
     }
     if rest.strip():
         operation["description"] = " ".join(rest.split())
@@ -72,9 +72,9 @@ def _errors(kinds: Sequence[ErrorKind]) -> dict[str, Any]:
         texts.setdefault(kind.status, []).append(kind.description)
     error = {"$ref": "#/components/schemas/Error"}
     return {
-        str(status): _response(" ".join(dict.fromkeys(found)), JSON, error) for status, found in sorted(texts.items())
+        str(status): _response(" ".join(dict.fromkeys(found)), {JSON: error}) for status, found in sorted(texts.items())
     }
 
 
-def _response(text: str, content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": text, "content": {content_type: {"schema": schema}}}
+def _response(text: str, schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    return {"description": text, "content": {kind: {"schema": schema} for kind, schema in schemas.items()}}

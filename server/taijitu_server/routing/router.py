@@ -37,7 +37,7 @@ class Route:
         query: Every parameter that the query may have.
         body: OpenAPI's media types of the body, by content type.
         body_required: A request without a body is refused.
-        response: The content type and the schema of a successful response.
+        response: The schemas of a successful response, by content type.
         errors: The kinds that the handler may raise, in addition to REQUEST_ERRORS.
         is_open: The route needs no API key.
         is_probe: Orchestrators call the route, under any host name.
@@ -51,7 +51,7 @@ class Route:
     query: tuple[Parameter, ...] = ()
     body: Mapping[str, Any] = field(default_factory=dict)
     body_required: bool = False
-    response: tuple[str, Schema] = (JSON, {"type": "object"})
+    response: Mapping[str, Schema] = field(default_factory=lambda: {JSON: {"type": "object"}})
     errors: tuple[ErrorKind, ...] = ()
     is_open: bool = False
     is_probe: bool = False

@@ -50,7 +50,7 @@ CLASSIFY_QUERY = (
     Parameter("model", schemas.TEXT, "Name of the model; required if several are served."),
     Parameter("version", schemas.TEXT, "Version of the model; by default the highest."),
 )
-OBJECTS = (JSON, schemas.OBJECTS)
+OBJECTS = {JSON: schemas.OBJECTS}
 MODEL, VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 CHANGED = "/v2/repository/models/{model}"
 INFER_ERRORS = (*MODEL_ERRORS, *BODY_ERRORS, *PICTURE_ERRORS, *INFERENCE_ERRORS)
@@ -64,11 +64,11 @@ def routes(has_cameras: bool) -> tuple[Route, ...]:
         Route("GET", "/", page.page, "page", is_open=True, is_documented=False),
         Route("GET", "/docs", page.docs, "page", is_documented=False),
         Route("POST", "/classify", classify, "classify", query=CLASSIFY_QUERY,
-              body=schemas.PICTURES, body_required=True, response=(JSON, schemas.CLASSIFIED),
+              body=schemas.PICTURES, body_required=True, response={JSON: schemas.CLASSIFIED},
               errors=(MODEL_UNNAMED, MODEL_REPLACED, NO_MAPS, CONTENT_TYPE, *INFER_ERRORS)),
         Route("GET", "/health/live", health.live, "health", is_open=True, is_probe=True),
         Route("GET", "/health/ready", health.ready, "health", is_open=True, is_probe=True, errors=(NOT_READY,)),
-        Route("GET", "/metrics", health.metrics, "health", response=("text/plain", schemas.TEXT)),
+        Route("GET", "/metrics", health.metrics, "health", response={"text/plain": schemas.TEXT}),
         Route("GET", "/models", health.models, "models", response=OBJECTS),
         Route("GET", "/v2", kserve.server, "KServe v2"),
         Route("GET", "/v2/health/live", kserve.live, "KServe v2", is_open=True, is_probe=True),
@@ -80,7 +80,7 @@ def routes(has_cameras: bool) -> tuple[Route, ...]:
                 Route("GET", path, kserve.model, "KServe v2", errors=MODEL_ERRORS),
                 Route("GET", f"{path}/ready", kserve.model_ready, "KServe v2", errors=(*MODEL_ERRORS, NOT_READY)),
                 Route("POST", f"{path}/infer", kserve.infer, "KServe v2",
-                      body=schemas.INFER, body_required=True, errors=INFER_ERRORS),
+                      body=schemas.INFER, body_required=True, response=schemas.INFERRED, errors=INFER_ERRORS),
             )
         ),
         Route("POST", "/v2/repository/index", kserve.index, "KServe v2",
@@ -96,7 +96,7 @@ def routes(has_cameras: bool) -> tuple[Route, ...]:
             Route("GET", "/cameras", cameras.cameras, "cameras", response=OBJECTS),
             Route("GET", camera, cameras.camera, "cameras", errors=(CAMERA_UNKNOWN,)),
             Route("GET", f"{camera}/stream", cameras.stream, "cameras",
-                  response=("multipart/x-mixed-replace", schemas.TEXT), errors=(CAMERA_UNKNOWN, CAMERA_OFF)),
+                  response={"multipart/x-mixed-replace": schemas.TEXT}, errors=(CAMERA_UNKNOWN, CAMERA_OFF)),
             Route("POST", f"{camera}/start", cameras.start, "cameras", errors=CONTROL_ERRORS),
             Route("POST", f"{camera}/stop", cameras.stop, "cameras", errors=CONTROL_ERRORS),
             Route(WEBSOCKET, f"{camera}/results", cameras.results, "cameras", errors=(CAMERA_UNKNOWN, ORIGIN)),

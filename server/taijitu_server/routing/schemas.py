@@ -15,7 +15,8 @@ ERROR: Schema = {
     "required": ["error"],
     "example": {"error": "got a damaged or truncated picture, expected a whole one; fetch the file again"},
 }
-PICTURE = {"schema": {"type": "string", "format": "binary"}}
+BINARY: Schema = {"type": "string", "format": "binary"}
+PICTURE = {"schema": BINARY}
 BASE64: Schema = {"type": "string", "format": "byte"}
 ANSWER: Schema = {
     "type": "object",
@@ -83,7 +84,7 @@ PICTURES = {
     "multipart/form-data": {
         "schema": {
             "type": "object",
-            "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            "properties": {"file": {"type": "array", "items": BINARY}},
             "required": ["file"],
             "additionalProperties": False,
         }
@@ -117,7 +118,11 @@ TENSOR: Schema = {
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8},
         "datatype": {"type": "string", "enum": ["UINT8", "FP32", "BYTES"]},
         "parameters": PARAMETERS,
-        "data": {"type": "array", "description": "Numbers, flat or nested as in the shape; for BYTES, base64 text."},
+        "data": {
+            "type": "array",
+            "items": {},
+            "description": "Numbers, flat or nested as in the shape; for BYTES, base64 text.",
+        },
     },
     "required": ["name", "shape", "datatype"],
     "additionalProperties": False,
@@ -153,6 +158,7 @@ INFER = {
     },
     "application/octet-stream": PICTURE,
 }
+INFERRED = {"application/json": OBJECT, "application/octet-stream": BINARY}  # the latter for binary tensors
 CHANGE = {"application/json": {"schema": OBJECT, "example": {}}}
 READY: Schema = {"type": "object", "properties": {"ready": {"type": "boolean"}}, "additionalProperties": False}
 INDEX = {"application/json": {"schema": READY, "example": {}}}

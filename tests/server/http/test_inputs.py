@@ -53,7 +53,8 @@ def test_base64_is_read_in_every_form(length: int, written: Callable[[str], str]
     ("text", "hint"),
     [
         ("https://example.com/cat.jpg", "URL"),
-        ("data:image/svg+xml,<svg/>", "data URL"),
+        ("data:image/svg+xml,<svg/>", "without ';base64,'"),
+        ("data:image/png;base64,AA%3D%3D", "not base64"),
         ("cat.jpg", "base64"),
         ("AAAAA", "base64"),
         ("AA=AA===", "base64"),
@@ -155,6 +156,15 @@ def test_unknown_parameters_are_refused_by_name(server: Server, blue: bytes) -> 
     assert named.status_code == 200
     ready = httpx.post(f"{server.url}/v2/repository/index", json={"ready": True})
     assert [row["name"] for row in ready.json()] == ["tiny"]
+
+
+@pytest.mark.parametrize("number", ["1.0E-4", "1e-100", "5E-1", "0.12345678901234567890123"])  # as Java writes one
+def test_a_threshold_is_any_number_of_json(server: Server, blue: bytes, number: str) -> None:
+    assert classified(server, content=blue, params={"threshold": number}).status_code == 200
+    data = f'["{base64.b64encode(blue).decode()}"]'
+    inputs = f'[{{"name": "images", "shape": [1], "datatype": "BYTES", "data": {data}}}]'
+    text = f'{{"parameters": {{"threshold": {number}}}, "inputs": {inputs}}}'
+    assert httpx.post(f"{server.url}/v2/models/tiny/infer", content=text).status_code == 200
 
 
 @pytest.mark.parametrize("where", ["request", "input", "output"])

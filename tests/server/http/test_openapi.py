@@ -80,6 +80,26 @@ def test_generated_requests_get_documented_answers(
     assert (reply.status_code, reply.json()["outputs"][0]["shape"]) == (200, [1, 3])
 
 
+def test_the_document_says_what_an_array_holds_and_how_tensors_come_back(
+    tiny: Server, document: dict[str, Any]
+) -> None:
+    assert not [schema for schema in objects_in(document) if schema.get("type") == "array" and "items" not in schema]
+    tensor = {"name": "images", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [0] * 192}
+    documented = document["paths"]["/v2/models/{model}/infer"]["post"]["responses"]["200"]["content"]
+    for is_binary in (False, True):
+        content = {"inputs": [tensor], "parameters": {"binary_data_output": is_binary}}
+        reply = httpx.post(f"{tiny.url}/v2/models/tiny/infer", json=content)
+        assert (reply.status_code, reply.headers["Content-Type"] in documented) == (200, True)
+
+
+def objects_in(content: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(content, dict):
+        yield content
+    if isinstance(content, (dict, list)):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from objects_in(each)
+
+
 @pytest.mark.parametrize("body", ["5", "[]", "null", '"text"', '{"parameters": 5}', '{"parameters": ["config"]}'])
 @pytest.mark.parametrize("change", ["load", "unload"])
 def test_changes_of_models_with_other_json_are_refused(tiny: Server, change: str, body: str) -> None:

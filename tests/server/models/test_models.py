@@ -508,6 +508,25 @@ def test_a_broken_link_is_a_failure_and_leaves_the_old_model_serving(
     eventually(lambda: set(ready(reloading)["failures"]) == {"colours/3"})
 
 
+def test_a_broken_link_to_a_folder_leaves_its_models_serving(reloading: Server, folder: Path, tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    for name in ("2", "3"):
+        (release / name).mkdir(parents=True)
+        make_tiny_onnx(release / name / "model.onnx")
+    (folder / "linked").symlink_to(release)
+    (folder / "colours" / "3").symlink_to(release / "3")
+    served = {"colours": ["1", "2", "3"], "french": ["1"], "linked": ["2", "3"]}
+    eventually(lambda: ready(reloading)["models"] == served)
+    release.rename(tmp_path / "away")
+    eventually(lambda: set(ready(reloading)["failures"]) == {"colours/3", "linked/2", "linked/3"})
+    assert ready(reloading)["models"] == served
+    assert classify(reloading, model="linked", version="2").status_code == 200
+    (tmp_path / "away").rename(release)
+    eventually(lambda: not ready(reloading)["failures"])
+    (folder / "linked").unlink()
+    eventually(lambda: "linked" not in ready(reloading)["models"])
+
+
 def test_an_unreadable_folder_does_not_stop_other_models(reloading: Server, folder: Path) -> None:
     loop = folder / "loop"
     loop.mkdir()
