@@ -217,7 +217,8 @@ def _loaded(request: DataRequest, out: Path, group: Processes) -> Dataset:
         try:
             return load_dataset(request)
         except DataError as error:
-            if not Path(os.path.realpath(out)).is_relative_to(os.path.realpath(request.path)):
+            data = request.path  # maybe one that no file can have, of which realpath would raise ValueError
+            if not (data.is_dir() and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(data))):
                 raise
             there = f"--out {shown(out)} is in that folder, and may be taken for a label: remove it, and give another"
             raise DataError(f"{error}; {there}") from None
