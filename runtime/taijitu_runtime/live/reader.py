@@ -167,9 +167,12 @@ class Reader:
         captured_s, position_s, name = message["captured_s"], message["position_s"], message["name"]
         return Frame(waiting.number, pixels, captured_s, position_s, name, waiting.is_frozen)
 
-    def frames(self, poll_s: float) -> Iterator[Frame | None]:
-        """Yield frames as `take` returns them, and None where none came for `poll_s`, until none will come any more."""
-        while True:
+    def frames(self, poll_s: float, stop: threading.Event) -> Iterator[Frame | None]:
+        """Yield frames as `take` returns them, and None where none came for `poll_s`.
+
+        It ends where none will come any more, or where `stop` is set before the next one is taken.
+        """
+        while not stop.is_set():
             is_over = self._state in FINISHED  # asked first: a last frame may come right after `take` has waited
             frame = self.take(poll_s)
             if frame is None and is_over:

@@ -175,7 +175,7 @@ def watch(
     latency, age = Percentiles(), Percentiles()
     began_s: float | None = None
     with reader:
-        for frame in reader.frames(POLL_S):
+        for frame in reader.frames(POLL_S, stop):
             if frame is not None:
                 began_s = began_s or frame.captured_s
                 result = watcher.classify(frame)
@@ -185,8 +185,6 @@ def watch(
                 callback(result)
             elif idle:
                 idle(reader.state)
-            if stop.is_set():
-                break
         seconds = time.monotonic() - began_s if began_s else 0.0
         lost = reader.error if reader.state is State.FAILED and not stop.is_set() else None
     if lost and not reader.counters.read:

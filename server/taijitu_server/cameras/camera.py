@@ -191,14 +191,13 @@ class Camera:
         quit_ = self._quit
         with Reader(self.source, timeouts=timeouts, realtime=realtime) as reader:
             self._reader = reader
-            for frame in reader.frames(POLL_S):
+            for frame in reader.frames(POLL_S, quit_):
                 if frame is not None:
                     self._classify(frame)
                 self._measure_rates()
                 self._notify(reader)
-                if quit_.is_set():
-                    return
-            self._notify(reader)  # of its end
+            if not quit_.is_set():
+                self._notify(reader)  # of its end
 
     def _classify(self, frame: Frame) -> None:
         self._image = image = image_from_bgr(frame.pixels)

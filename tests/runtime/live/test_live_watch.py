@@ -212,6 +212,8 @@ def test_a_callback_sees_every_frame_of_a_file_and_may_stop(tiny_onnx: Path, tmp
         assert summary.age.percentile(50) >= summary.latency.percentile(50) > 0
         summary = watch(classifier, Reader(f"{tmp_path}/*.png"), lambda _: stop.set(), stop=stop)
         assert summary.classified == 1
+        summary = watch(classifier, Reader(f"{tmp_path}/*.png"), seen.append, stop=stop)
+        assert (summary.classified, len(seen)) == (0, 5)
 
 
 def test_a_last_frame_that_comes_right_after_a_wait_is_classified(tiny_onnx: Path, photograph: Path) -> None:
