@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from taijitu_runtime.console import shown
+from taijitu_runtime.errors import UsageError, one_line
 from taijitu_runtime.installed import taijitu_version
 from taijitu_server.endpoints.health import check_ready
 from taijitu_server.errors import MODEL_LOAD, NOT_READY, RELOAD_OFF, HttpError, bad_request, overloaded
@@ -99,10 +101,13 @@ async def index(state: ServerState, request: Request) -> WholeResponse:
 
 
 async def load(state: ServerState, request: Request) -> WholeResponse:
-    """Load the files of a model again; 400 where the new files cannot be served."""
+    """Load the files of a model again; 400 where the new files cannot be served, or their folder cannot be read."""
     name = request.path_values["model"]
     await _check_change(state, request)
-    failed = await state.registry.refresh(name, again=True)
+    try:
+        failed = await state.registry.refresh(name, again=True)
+    except (UsageError, OSError) as error:
+        failed = [shown(one_line(error))]
     if failed:
         is_served = name in state.registry.served
         now = "what was served before still is" if is_served else f"no version of {name} is served"

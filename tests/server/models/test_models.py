@@ -205,6 +205,19 @@ def test_what_could_not_be_loaded_is_unloaded_too(start_server: Callable[..., Se
     assert httpx.post(f"{running.url}/v2/repository/index").json() == []
 
 
+def test_without_its_folder_a_server_serves_on_and_loads_nothing(
+    start_server: Callable[..., Server], folder: Path
+) -> None:
+    running = start_server("--models", str(folder), "--reload-by-post", levels=WITH_ERRORS)
+    load = f"{running.url}/v2/repository/models/french/load"
+    away = folder.rename(folder.with_name("away"))
+    failed = httpx.post(load)
+    assert (failed.status_code, str(folder) in failed.json()["error"]) == (400, True)
+    assert classify(running, model="french").status_code == 200
+    away.rename(folder)
+    assert httpx.post(load).status_code == 200
+
+
 def test_a_version_with_two_files_stays_as_it_was_and_says_so(reloading: Server, folder: Path) -> None:
     second = folder / "colours" / "2" / "second.onnx"
     swap_in(second, (folder / "colours" / "2" / "model.onnx").read_bytes())
