@@ -58,6 +58,7 @@ def standard_graph(model: onnx.ModelProto) -> Standard:
     """Write out the model's functions, make constants initialisers, and convert to OPSET where that is possible."""
     if model.functions:
         model = without_functions(model)
+    model = _with_dense_weights(model)
     converted, notes = _converted(model)
     graph = ir.from_proto(converted)
     # In a branch or a loop, an Identity makes an output of its own from another output, or from an outer value.
@@ -132,6 +133,26 @@ def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int
         return "probabilities"
     sums_to_1 = (answers >= 0).all() and (np.abs(answers.sum(axis=1) - 1) <= 1e-2).all()
     return "softmax" if sums_to_1 else "logits"
+
+
+def _with_dense_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of the model whose sparse weights, which onnx_ir does not read, are dense initialisers."""
+    dense = onnx.ModelProto()
+    dense.CopyFrom(model)
+    graph = dense.graph
+    weights = [(tensor.values.name, tensor) for tensor in graph.sparse_initializer]
+    constants = [node for node in graph.node if any(each.name == "sparse_value" for each in node.attribute)]
+    weights += [(node.output[0], node.attribute[0].sparse_tensor) for node in constants]
+    for name, tensor in weights:
+        values = onnx.numpy_helper.to_array(tensor.values)
+        places = onnx.numpy_helper.to_array(tensor.indices)  # one number for each value, or one for each dimension
+        array = np.zeros(tuple(tensor.dims), values.dtype)
+        array[tuple(places.T) if places.ndim == 2 else np.unravel_index(places, array.shape)] = values
+        graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    for node in constants:
+        graph.node.remove(node)
+    del graph.sparse_initializer[:]
+    return dense
 
 
 def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:

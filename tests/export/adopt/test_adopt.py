@@ -114,6 +114,33 @@ def test_a_shape_that_the_file_states_wrongly_keeps_no_old_opset(tmp_path: Path)
     assert adopt(source, tmp_path / "adopted.onnx", **USUAL).opset == 17
 
 
+@pytest.mark.parametrize("dimensions", [1, 2])
+@pytest.mark.parametrize("in_node", [False, True])
+def test_sparse_weights_are_read_as_onnx_runtime_reads_them(
+    tmp_path: Path, picture: NDArray[np.uint8], dimensions: int, in_node: bool
+) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx")
+    model = onnx.load(source)
+    (dense,) = [tensor for tensor in model.graph.initializer if tensor.name == "w2"]
+    weights = onnx.numpy_helper.to_array(dense).copy()
+    weights[0, 1:] = weights[2, :2] = 0
+    places = np.argwhere(weights) if dimensions == 2 else np.flatnonzero(weights)
+    values = onnx.numpy_helper.from_array(weights[weights != 0], "w2")
+    sparse = onnx.helper.make_sparse_tensor(
+        values, onnx.numpy_helper.from_array(places, "w2_indices"), list(weights.shape)
+    )
+    model.graph.initializer.remove(dense)
+    if in_node:
+        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["w2"], sparse_value=sparse))
+    else:
+        model.graph.sparse_initializer.append(sparse)
+    onnx.save(model, source)
+    adopted = adopt(source, tmp_path / "adopted.onnx", **USUAL)
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None]
+    expected = softmax(original(source, images.astype(np.float32)))
+    np.testing.assert_allclose(probabilities(adopted.path, picture), expected, rtol=1e-4)
+
+
 def test_a_network_with_sequences_of_tensors_is_adopted_and_rounded_to_float16(
     tmp_path: Path, picture: NDArray[np.uint8]
 ) -> None:
