@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -621,6 +622,17 @@ def test_one_that_never_answers_fails_in_time(server: MjpegServer) -> None:
         assert time.monotonic() - began < 15  # and not after the 30 s of FFmpeg
         assert reader.state is State.FAILED
         assert "expected frames; check that the stream plays elsewhere" in (reader.error or "")
+
+
+def test_the_address_of_one_picture_is_refused_as_that(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "snapshot.jpg")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Reader(f"http://127.0.0.1:{server.server_port}/snapshot.jpg") as reader:
+            assert reader.take(20) is None
+            assert (reader.state, "one picture" in (reader.error or "")) == (State.FAILED, True)
+        server.shutdown()
 
 
 def test_a_diagnosis_that_fails_ends_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,8 @@ def _in_messages(lines: list[str]) -> str | None:
 
 def _advice(source: Source) -> str:
     if source.kind in ("rtsp", "http"):
-        return "check that the stream plays elsewhere (ffplay, VLC)"
+        only = "" if source.kind == "rtsp" else "; of one picture, give the downloaded file"
+        return f"check that the stream plays elsewhere (ffplay, VLC){only}"
     if source.kind in ("video", "pictures"):
         return "check that it is a video or picture that plays elsewhere"
     if source.kind == "pipeline":
