@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shlex
 import shutil
@@ -26,7 +25,7 @@ from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.model_files import is_engine
 from taijitu_runtime.onnx_graph.nish import count_nish
-from taijitu_server.deploy.onnx_file import check_mounted_at, read_onnx_file
+from taijitu_server.deploy.onnx_file import check_mounted_at, path_in_text, read_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
@@ -110,8 +109,8 @@ def triton_repository(
             "start; give --name"
         )
     check_mounted_at(mounted_at)
-    target = out / name
-    seen = (mounted_at or Path(os.path.realpath(out))) / name
+    target, library = out / name, artefact.library
+    seen = None if library is None else path_in_text(out, mounted_at) / name / library.name
     texts = {
         CONFIG: configuration(name, artefact, max_batch, gpu, seen),
         LABELS: "".join(f"{label}\n" for label in artefact.card.labels),
@@ -195,11 +194,11 @@ def _check_pictures(target: Path, artefact: Artefact) -> None:
                 )
 
 
-def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen: Path) -> str:
+def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, library: Path | None) -> str:
     """Return a ModelConfig in protobuf's text form; the fields are those of Triton's model_config.proto.
 
-    A dynamic batch is left to Triton; a fixed one is part of the shape. `seen` is the path of the model's folder for
-    Triton.
+    A dynamic batch is left to Triton; a fixed one is part of the shape. `library`: the path, for Triton, of the
+    library of custom operators.
     """
     spec = artefact.input
     batched = spec.max_batch is None or spec.max_batch > spec.min_batch
@@ -226,7 +225,7 @@ def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen
         # Basic optimisation, which computes int8 in float32: without VNNI, ONNX Runtime's fused kernels add products in
         # 16 bits, and Triton sets none of the entries that would change that (docs/results/precision.md).
         lines.append("optimization { graph { level: -1 } }")
-    if artefact.library is not None:
-        library = json.dumps(str(seen / artefact.library.name), ensure_ascii=False)
-        lines.append(f"model_operations {{ op_library_filename: {library} }}")
+    if library is not None:
+        quoted = json.dumps(str(library), ensure_ascii=False)
+        lines.append(f"model_operations {{ op_library_filename: {quoted} }}")
     return "\n".join(lines) + "\n"

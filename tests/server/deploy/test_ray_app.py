@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from PIL import Image
 
 from taijitu_server.deploy.ray_app import main
@@ -138,6 +139,14 @@ def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:
     assert schema.ServeDeploySchema(**config).applications[0].deployments[0].max_queued_requests == 256
 
 
+def test_a_path_reaches_ray_as_it_is(tmp_path: Path) -> None:
+    model, folder = make_tiny_onnx(tmp_path / "model.onnx"), tmp_path / """\U0001f600 \xe9\x85\u2028 # a: 'b' "c" \\d"""
+    assert main([str(model), "--out", str(folder)]) == 0
+    text = (folder / "serve.yaml").read_text(encoding="utf-8")
+    for config in (yaml.safe_load(text), json.loads(text)):  # Ray reads YAML
+        assert config["applications"][0]["args"]["model"] == str(folder / "model.onnx")
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -148,6 +157,7 @@ def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:
         (["--port", "99999"], "got --port 99999, expected 1 to 65535"),
         (["--out", "."], "exists already; give another --out"),
         (["--mounted-at", "models"], "absolute"),
+        (["--mounted-at", "/mod\udcffels"], "UTF-8"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -139,6 +139,17 @@ def test_the_kernel_of_nish_is_written_under_the_path_that_triton_sees(
     assert copied.read_bytes() == with_nish_library.read_bytes()
 
 
+def test_a_path_that_is_not_utf_8_is_refused_where_the_configuration_names_it(
+    tmp_path: Path, with_nish_library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mod\udcffels"
+    assert main([str(make_nish_onnx(tmp_path / "nish.onnx")), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert (error.count("\n"), "UTF-8" in error) == (1, True)
+    assert not out.exists()
+    assert main([str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--out", str(out)]) == 0
+
+
 def test_another_version_is_added_and_nothing_is_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
