@@ -204,7 +204,7 @@ def modes_of(artefact: Network, probe: Probe, loop: Loop, options: argparse.Name
         **({"Many images": f"{bulk.workers} runs of {bulk.batch} side by side (classify, verify)"} if bulk else {}),
         "Iterations": str(loop.iterations),
         "Duration": f"{loop.duration_s:g}s (+ {loop.warm_up_ms:g}ms warm up)",
-        "Averages": f"{loop.turn} inferences",
+        "Averages": f"{options.avgRuns} inferences",
         "Machine": machine(),
         "Date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

@@ -79,6 +79,7 @@ def test_verbose_prints_averages_and_what_the_lines_mean(tiny_onnx: Path, capsys
     printed = capsys.readouterr().out
     assert len(re.findall(r"^Average on 15 runs - CPU latency: \S+ ms - Host latency: \S+ ms$", printed, re.M)) == 2
     assert "Throughput: queries divided by the Total Host Walltime." in printed
+    assert "Averages: 15 inferences" in printed
 
 
 def test_the_length_of_an_average_does_not_make_the_measurement_longer(
