@@ -235,6 +235,8 @@ def test_an_export_takes_no_other_files_place(tmp_path: Path, capsys: pytest.Cap
     assert "expected --exportTimes to name its own file" in refused(capsys, model, f"--exportTimes={model}")
     both = refused(capsys, model, f"--exportTimes={file}", f"--exportProfile={tmp_path}/../{tmp_path.name}/t.json")
     assert "expected --exportProfile to name its own file" in both
+    engine = tmp_path / "model.engine"
+    assert "expected --exportProfile to name its own file" in refused(capsys, engine, f"--exportProfile={engine}.json")
     (tmp_path / "loop").symlink_to("loop")
     assert "loop" in refused(capsys, model, f"--exportTimes={tmp_path}/loop")
     assert model.read_bytes() == whole
