@@ -514,6 +514,8 @@ def test_what_cannot_be_written_is_refused_before_the_engine_is_built(model: Pat
     error = refused(2, odd)
     assert r"mod\udce9l.onnx" in error
     assert "UTF-8" in error
+    odd = odd.rename(model.parent / "mod\nel.onnx")
+    assert "control characters" in refused(2, odd)
 
 
 def test_a_timing_cache_that_cannot_be_read_is_named(tmp_path: Path) -> None:
