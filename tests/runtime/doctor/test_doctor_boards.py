@@ -79,6 +79,7 @@ def test_an_environment_of_another_python_than_tensorrts(tree: Tree, tmp_path: P
     [
         (36, "4.3", "ok", "NVIDIA Jetson Orin Nano Developer Kit, JetPack 6.2: TensorRT 10.3 for Python 3.10"),
         (36, "4.0", "ok", "JetPack 6.1: TensorRT 10.3"),
+        (36, "4.7", "ok", "JetPack 6.2.1: TensorRT 10.3"),
         (36, "3.0", "ok", "JetPack 6.0: TensorRT 8.6"),
         (35, "4.1", "problem", "JetPack 5: TensorRT 8.5 for Python 3.8, which is too old"),
         (38, "2.0", "warning", "JetPack 7.0: TensorRT 10.13 for Python 3.12, and this is 3.10"),
