@@ -39,7 +39,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="the repository; created if missing"
     )
-    parser.add_argument("--name", default="", help="name of the model (default: name of the network)")
+    parser.add_argument("--name", help="name of the model (default: name of the network)")
     parser.add_argument("--model-version", type=int, default=1, metavar="N",
                         help="version of the model (default: %(default)s)")  # fmt: skip
     parser.add_argument("--max-batch", type=int, default=32, metavar="N",
@@ -81,7 +81,7 @@ class Artefact:
 
 
 def triton_repository(
-    model: Path, out: Path, *, name: str, version: int, max_batch: int, mounted_at: Path | None, gpu: bool
+    model: Path, out: Path, *, name: str | None, version: int, max_batch: int, mounted_at: Path | None, gpu: bool
 ) -> Path:
     """Write `out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx or model.plan for Triton.
 
@@ -102,7 +102,7 @@ def triton_repository(
             f"got --model-version {version} --max-batch {max_batch}, expected 1 to {MOST_VERSION} and 1 to {MOST_BATCH}"
         )
     artefact = _engine(model) if is_engine(model) else _onnx(model, gpu)
-    name = name or name_from_card(artefact.card)
+    name = name_from_card(artefact.card) if name is None else name
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise UsageError(
             f"got the name {name!r}, expected letters, digits, dots, dashes and underscores, but no dot or dash at its "

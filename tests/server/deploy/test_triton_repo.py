@@ -195,6 +195,7 @@ def test_a_version_for_pictures_that_are_prepared_in_another_way_is_refused(
     ("flags", "words"),
     [
         (["--name", "a/b"], "got the name 'a/b', expected letters"),
+        (["--name", ""], "got the name '', expected letters"),
         (["--name", ".."], "got the name '..', expected letters"),
         (["--name", ".hidden"], "got the name '.hidden', expected letters"),
         (["--model-version", "0"], "expected 1 to "),
