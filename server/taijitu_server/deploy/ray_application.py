@@ -2,6 +2,8 @@
 
 # Without `from __future__ import annotations`: Ray needs the class Arguments itself to parse serve.yaml.
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ from ray.serve import Application
 
 from taijitu_server.app import Application as Server
 from taijitu_server.deploy.ray_app import DEPLOYMENT
+from taijitu_server.deploy.ray_replica import replica_settings, unused_variables
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.registry import Registry
-from taijitu_server.settings import settings_from
+from taijitu_server.settings import unknown_variables
+
+log = logging.getLogger("taijitu.server")
 
 
 class Arguments(BaseModel):
@@ -32,7 +37,9 @@ def application(arguments: Arguments) -> Application:
     """Return one deployment, whose replicas load the model and run the server's application."""
 
     def build() -> Server:
-        settings = settings_from({"inference_threads": arguments.threads, "decode_threads": 1}, None)
+        settings = replica_settings(arguments.threads, os.environ)
+        for text in (*unknown_variables(os.environ), *unused_variables(os.environ)):
+            log.warning(text)
         registry = Registry(settings, Metrics(), arguments.model)
         registry.load_all()
         return Server(registry)
