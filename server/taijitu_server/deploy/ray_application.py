@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
+from taijitu_runtime.machine import MOST_THREADS
 from taijitu_server.app import Application as Server
 from taijitu_server.deploy.ray_app import DEPLOYMENT
 from taijitu_server.deploy.ray_replica import replica_settings, unused_variables
@@ -29,8 +30,10 @@ class Arguments(BaseModel):
         threads: Threads of one inference.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     model: Path
-    threads: int = 1
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
 
 
 def application(arguments: Arguments) -> Application:

@@ -20,6 +20,7 @@ import httpx
 import pytest
 import yaml
 from PIL import Image
+from pydantic import ValidationError
 
 from taijitu_server.deploy.ray_app import main
 from taijitu_server.deploy.ray_replica import NO_USE, replica_settings, unused_variables
@@ -154,6 +155,16 @@ def test_a_replica_computes_with_the_processors_that_it_reserves(monkeypatch: py
 def test_a_variable_that_has_no_use_in_a_replica_is_named() -> None:
     (warning,) = unused_variables({"TAIJITU_MAX_CONNECTIONS": "9", "TAIJITU_MAX_BATCH": "16", "HOME": "/"})
     assert "TAIJITU_MAX_CONNECTIONS" in warning
+
+
+def test_an_argument_in_serve_yaml_that_is_misspelt_or_out_of_range_is_refused() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[serve]'")
+    from taijitu_server.deploy.ray_application import Arguments
+
+    assert Arguments.model_validate({"model": "model.onnx", "threads": 2}).threads == 2
+    for wrong in ({"thread": 2}, {"threads": 0}):
+        with pytest.raises(ValidationError):
+            Arguments.model_validate({"model": "model.onnx", **wrong})
 
 
 def test_every_other_setting_is_read_by_what_a_replica_runs(root: Path) -> None:
