@@ -16,6 +16,7 @@ from pathlib import Path
 from taijitu_runtime import native
 from taijitu_runtime.backends import ModelInput, OrtBackend
 from taijitu_runtime.backends.contract import layout_of
+from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.command_line import Parser, run
@@ -29,6 +30,7 @@ from taijitu_server.deploy.onnx_file import check_mounted_at, path_in_text, read
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
+VERSION_COMPATIBLE = "VERSION_COMPATIBLE"  # TensorRT's name of the builder's flag
 MOST_VERSION, MOST_BATCH = 2**63 - 1, 2**31 - 1  # an int64, and an int32 of config.pbtxt
 
 
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         gpu=args.gpu,
     )
     command = f"tritonserver --model-repository={shlex.quote(str(args.mounted_at or args.out))}"
-    say(shown(f"{written}: start Triton with: {command}"), sys.stdout)
+    say(shown(f"{written.folder}: start Triton with: {' '.join([command, *written.flags])}"), sys.stdout)
     return 0
 
 
@@ -78,20 +80,27 @@ class Artefact:
     backend: str  # in Triton's terms
     file: str  # the file name that the backend expects
     library: Path | None = None  # of custom operators
+    dla_core: int | None = None
+    flags: tuple[str, ...] = ()  # that Triton needs for it
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """The folder of a model, and the flags of Triton that it needs."""
+
+    folder: Path
+    flags: tuple[str, ...]
 
 
 def triton_repository(
     model: Path, out: Path, *, name: str | None, version: int, max_batch: int, mounted_at: Path | None, gpu: bool
-) -> Path:
+) -> Written:
     """Write `out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx or model.plan for Triton.
 
     An ONNX file is loaded and proven first. For an engine, which may be for another GPU, the sidecar
     and the hash of the plan are checked. With an ONNX file that has Nish, the native kernel is copied next to it and
     named in the configuration, by its path under `mounted_at`. An existing model gets a further version if both
     configurations are equal.
-
-    Returns:
-        The path of the model's folder.
 
     Raises:
         ArtefactError: The model cannot be served.
@@ -123,7 +132,7 @@ def triton_repository(
     else:
         with new_folder(target) as folder:
             _write_model(folder, version, artefact, texts)
-    return target
+    return Written(target, artefact.flags)
 
 
 def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str, str]) -> None:
@@ -152,6 +161,11 @@ def _engine(model: Path) -> Artefact:
             f"{model}: got an engine of TensorRT-RTX, expected one of TensorRT, as Triton runs no others; build it "
             "with --backend tensorrt"
         )
+    if nish_plugin.FLAG in engine.flags:
+        raise UsageError(
+            f"{model}: got an engine with Nish as taijitu's plugin, which Triton does not know, expected one of "
+            "standard operators; build it without --nishPlugin"
+        )
     images, shapes = engine.inputs[0], engine.profiles[0]["images"]
     if 1 < shapes.min[0] < shapes.max[0]:
         raise UsageError(
@@ -160,7 +174,9 @@ def _engine(model: Path) -> Artefact:
         )
     spec = engine.card.input
     model_input = ModelInput(layout_of(images.dtype, spec), spec.height, spec.width, shapes.min[0], shapes.max[0])
-    return Artefact(plan, engine.card, model_input, "tensorrt", "model.plan")
+    flags = ("--backend-config=tensorrt,version-compatible=true",) if VERSION_COMPATIBLE in engine.flags else ()
+    dla_core = engine.built_for.dla_core
+    return Artefact(plan, engine.card, model_input, "tensorrt", "model.plan", dla_core=dla_core, flags=flags)
 
 
 def _check_existing(target: Path, version: int, texts: dict[str, str]) -> None:
@@ -214,7 +230,7 @@ def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, libr
         f"max_batch_size: {limit}",
         f'input [{{ name: "images" data_type: {kind} dims: {image} }}]',
         f'output [{{ name: "logits" data_type: TYPE_FP32 dims: {logits} label_filename: "{LABELS}" }}]',
-        f"instance_group [{{ kind: {processor} count: 1 }}]",
+        f"instance_group [{{ kind: {processor} count: 1{_dla(artefact.dla_core)} }}]",
         # The set-up of a backend at its first run must not delay the first request.
         f'model_warmup [{{ name: "blank" batch_size: {1 if batched else 0} '
         f'inputs {{ key: "images" value {{ data_type: {kind} dims: {image} zero_data: true }} }} }}]',
@@ -229,3 +245,7 @@ def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, libr
         quoted = json.dumps(str(library), ensure_ascii=False)
         lines.append(f"model_operations {{ op_library_filename: {quoted} }}")
     return "\n".join(lines) + "\n"
+
+
+def _dla(core: int | None) -> str:
+    return "" if core is None else f" secondary_devices [{{ kind: KIND_NVDLA device_id: {core} }}]"

@@ -84,6 +84,27 @@ def test_an_engine_of_tensorrt_is_a_plan_within_its_profile(tmp_path: Path) -> N
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
 
 
+def test_what_an_engine_was_built_with_reaches_triton(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = make_tiny_engine(tmp_path / "model.engine")
+    plan, card = engine.read_bytes(), EngineCard.read(engine)
+    card = dataclasses.replace(card, library=Library("tensorrt", "10.3.0"))
+    command = [str(engine), "--out", str(tmp_path / "models"), "--name"]
+    save_engine(engine, plan, card)
+    assert main([*command, "usual"]) == 0
+    assert "--backend-config" not in capsys.readouterr().out
+    assert not config_in(tmp_path / "models" / "usual").instance_group[0].secondary_devices
+    built_for = dataclasses.replace(card.built_for, dla_core=1)
+    save_engine(engine, plan, dataclasses.replace(card, flags=("VERSION_COMPATIBLE",), built_for=built_for))
+    assert main([*command, "dla"]) == 0
+    assert "--backend-config=tensorrt,version-compatible=true" in capsys.readouterr().out
+    (device,) = config_in(tmp_path / "models" / "dla").instance_group[0].secondary_devices
+    assert (device.kind, device.device_id) == (device.KIND_NVDLA, 1)
+    save_engine(engine, plan, dataclasses.replace(card, flags=("NISH_PLUGIN",)))
+    assert main([*command, "plugin"]) == 2
+    assert "--nishPlugin" in capsys.readouterr().err
+    assert not (tmp_path / "models" / "plugin").exists()
+
+
 def test_an_engine_that_takes_no_single_picture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = make_tiny_engine(tmp_path / "model.engine")
     card = EngineCard.read(engine)
