@@ -52,6 +52,8 @@ def test_an_environment_that_hides_the_systems_tensorrt(tree: Tree, tmp_path: Pa
     assert "python3.10/dist-packages/tensorrt" in found.text
     assert found.cure.startswith(f"/usr/bin/python3 -m venv --system-site-packages {tmp_path / 'venv'}")
     assert outside.check_system_sight(hidden).level == "warning"
+    spaced = virtual(tmp_path / "my venv")
+    assert f"--system-site-packages '{tmp_path}/my venv' " in outside.check_system_sight(spaced).cure
     seeing = virtual(tmp_path / "venv", system_packages=True)
     assert outside.check_system_sight(seeing).level == "ok"
     assert outside.check_system_tensorrt(root, seeing, is_visible=True, is_jetson=True) == []
