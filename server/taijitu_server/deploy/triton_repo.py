@@ -67,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     command = f"tritonserver --model-repository={shlex.quote(str(args.mounted_at or args.out))}"
     say(shown(f"{written.folder}: start Triton with: {' '.join([command, *written.flags])}"), sys.stdout)
+    if written.note:
+        say(f"note: {shown(written.note)}", sys.stdout)
     return 0
 
 
@@ -82,14 +84,16 @@ class Artefact:
     library: Path | None = None  # of custom operators
     dla_core: int | None = None
     flags: tuple[str, ...] = ()  # that Triton needs for it
+    note: str = ""  # what is slow
 
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """The folder of a model, and the flags of Triton that it needs."""
+    """The folder of a model, the flags of Triton that it needs, and what is slow there; empty for nothing."""
 
     folder: Path
     flags: tuple[str, ...]
+    note: str
 
 
 def triton_repository(
@@ -132,7 +136,7 @@ def triton_repository(
     else:
         with new_folder(target) as folder:
             _write_model(folder, version, artefact, texts)
-    return Written(target, artefact.flags)
+    return Written(target, artefact.flags, artefact.note)
 
 
 def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str, str]) -> None:
@@ -147,8 +151,12 @@ def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str
 def _onnx(model: Path, gpu: bool) -> Artefact:
     card, model_input, content = read_onnx_file(model)
     library = native.CUDA_LIBRARY if gpu else native.LIBRARY
-    has_kernel = count_nish(content) > 0 and library.is_file()
-    return Artefact(content, card, model_input, "onnxruntime", "model.onnx", library if has_kernel else None)
+    has_nish, is_there = count_nish(content) > 0, library.is_file()
+    kernel = library if has_nish and is_there else None
+    # Loading the model warns where the CPU's is missing.
+    lacks = gpu and has_nish and not is_there
+    note = f"{native.LOST}: got no {library}; do: {native.BUILD} --cuda, and write it again" if lacks else ""
+    return Artefact(content, card, model_input, "onnxruntime", "model.onnx", kernel, note=note)
 
 
 def _engine(model: Path) -> Artefact:

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from taijitu_runtime import native
 from taijitu_runtime.card import Precision
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.engine_card import EngineCard, Library, save_engine
@@ -169,6 +170,16 @@ def test_a_path_that_is_not_utf_8_is_refused_where_the_configuration_names_it(
     assert (error.count("\n"), "UTF-8" in error) == (1, True)
     assert not out.exists()
     assert main([str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--out", str(out)]) == 0
+
+
+def test_nish_without_its_cuda_kernel_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(native, "CUDA_LIBRARY", tmp_path / "gone.so")
+    models = {"nish": make_nish_onnx(tmp_path / "nish.onnx"), "tiny": make_tiny_onnx(tmp_path / "tiny.onnx")}
+    for name, model in models.items():
+        assert main([str(model), "--out", str(tmp_path / "models"), "--name", name, "--gpu"]) == 0
+        assert ("gone.so" in capsys.readouterr().out) == (name == "nish")
 
 
 def test_another_version_is_added_and_nothing_is_overwritten(
