@@ -17,7 +17,7 @@ from pathlib import Path
 from taijitu_runtime.command_line import run
 from taijitu_runtime.console import say
 from taijitu_runtime.errors import MissingDependencyError, UnknownNameError
-from taijitu_runtime.installed import DISTRIBUTION, normal_name, pip_install, taijitu_version
+from taijitu_runtime.installed import DISTRIBUTION, name_of, normal_name, pip_install, taijitu_version
 
 GROUP = "taijitu.commands"
 
@@ -81,7 +81,7 @@ def _install(point: EntryPoint) -> list[str]:
 
 
 def _overview(commands: dict[str, EntryPoint]) -> str:
-    metadata = {normal_name(found.metadata["Name"] or ""): found for found in distributions()}
+    metadata = {name_of(found): found for found in distributions()}
     requirements = (metadata[DISTRIBUTION].requires if DISTRIBUTION in metadata else None) or []
     ready, lacking = [], []
     width = max(map(len, commands), default=0)

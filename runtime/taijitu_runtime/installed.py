@@ -23,7 +23,15 @@ def normal_name(name: str) -> str:
 def installed_versions(found: Iterable[Distribution] | None = None) -> dict[str, str]:
     """Return names and versions of `found`; for None, of all distributions that this Python sees."""
     places = distributions() if found is None else found
-    return {normal_name(one.metadata["Name"]): one.version for one in places if one.metadata["Name"]}
+    return {name: one.version for one in places if (name := name_of(one))}
+
+
+def name_of(distribution: Distribution) -> str:
+    """Return its name as `normal_name`; "" where its description is damaged or gone, as a killed pip leaves it."""
+    try:
+        return normal_name(distribution.metadata["Name"] or "")
+    except (OSError, ValueError, ImportError, TypeError):  # which of them depends on the Python
+        return ""
 
 
 def version_numbers(text: str) -> tuple[int, ...]:

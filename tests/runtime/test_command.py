@@ -57,6 +57,17 @@ def test_alone_it_lists_the_commands_without_importing_them(
 
 
 @pytest.mark.usefixtures("commands")
+def test_a_package_with_a_damaged_description_hides_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "damaged-1.0.dist-info").mkdir()
+    (tmp_path / "damaged-1.0.dist-info" / "METADATA").write_bytes(b"Name: \xff\xfe\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert command.main([]) == 0
+    assert "  greet   Greet somebody.\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("commands")
 def test_commands_of_a_missing_extra_are_listed_separately(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

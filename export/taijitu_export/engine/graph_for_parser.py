@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterator
 from string import ascii_lowercase
 
@@ -79,9 +80,10 @@ def _plain(model: onnx.ModelProto, *, plugin: bool) -> onnx.ModelProto:
 def check_precision(graph: Graph, asked: str) -> None:
     """Raise UsageError where the graph cannot become an engine of the precision "fp32", "fp16" or "int8"."""
     if asked == "int8" and not graph.is_quantised:
+        file = shlex.quote(str(graph.path))
         raise UsageError(
             f"{graph.path}: got --int8 for a graph without QuantizeLinear and DequantizeLinear, expected one with "
-            f"scales; do: taijitu onnx {graph.path} -o model.int8.onnx --precision int8 --calibration DIR"
+            f"scales; do: taijitu onnx {file} -o model.int8.onnx --precision int8 --calibration DIR"
         )
     if asked == "fp16" and graph.is_quantised:
         raise UsageError(

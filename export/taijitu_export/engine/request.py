@@ -11,6 +11,7 @@ from taijitu_export.engine.shapes import text_from_shapes
 from taijitu_runtime.console import shown
 from taijitu_runtime.engine_card import sidecar_of
 from taijitu_runtime.errors import UsageError, listed
+from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.model_files import ENGINE_SUFFIXES, is_engine
 from taijitu_runtime.output_path import check_output_path
 
@@ -74,9 +75,9 @@ def check_output(request: Request) -> None:
         )
     for file in (output, sidecar_of(output)):
         check_output_path(file, request.source)
-    try:
-        os.fsencode(request.relative_source).decode()
-    except UnicodeDecodeError:
+    # check_text in Source, after the build, expects the same.
+    if not is_one_line(request.relative_source):
         raise UsageError(
-            f"got {shown(request.source)}, a path that is not UTF-8, expected one, as the sidecar is UTF-8; rename it"
-        ) from None
+            f"got {shown(request.source)}, a path that is not UTF-8 or has control characters, expected one line of "
+            "text, as the sidecar names it; rename it"
+        )

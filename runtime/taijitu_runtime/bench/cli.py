@@ -28,11 +28,12 @@ from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
 from taijitu_runtime.command_line import Once, Parser, run
 from taijitu_runtime.console import say, say_json, shown
+from taijitu_runtime.engine_card import sidecar_of
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.flags import add_shared
 from taijitu_runtime.machine import MOST_THREADS
-from taijitu_runtime.model_files import is_onnx
+from taijitu_runtime.model_files import is_engine, is_onnx
 from taijitu_runtime.output_path import check_output_path
 
 PROFILED_QUERIES = 100
@@ -122,7 +123,8 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError(f"got --cpuThreads={options.cpuThreads}, expected 1 to {MOST_THREADS}")
     if options.verbose and options.json:
         raise UsageError("got --verbose with --json, expected one of them; --exportTimes has every single time")
-    taken = {os.path.realpath(model) for model in options.models}
+    sidecars = [sidecar_of(model) for model in options.models if is_engine(model)]
+    taken = {os.path.realpath(file) for file in (*options.models, *sidecars)}
     for name in EXPORTS:
         file = getattr(options, name)
         if file is None:
@@ -130,7 +132,9 @@ def check_options(options: argparse.Namespace) -> None:
         if len(options.models) > 1:
             raise UsageError(f"got --{name} and {len(options.models)} models, expected one; measure them one by one")
         if os.path.realpath(file) in taken:
-            raise UsageError(f"{shown(file)}: got the model or another export, expected --{name} to name its own file")
+            raise UsageError(
+                f"{shown(file)}: got the model, its sidecar or another export, expected --{name} to name its own file"
+            )
         taken.add(os.path.realpath(file))
         check_output_path(file)
 
@@ -204,7 +208,7 @@ def modes_of(artefact: Network, probe: Probe, loop: Loop, options: argparse.Name
         **({"Many images": f"{bulk.workers} runs of {bulk.batch} side by side (classify, verify)"} if bulk else {}),
         "Iterations": str(loop.iterations),
         "Duration": f"{loop.duration_s:g}s (+ {loop.warm_up_ms:g}ms warm up)",
-        "Averages": f"{loop.turn} inferences",
+        "Averages": f"{options.avgRuns} inferences",
         "Machine": machine(),
         "Date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

@@ -70,6 +70,7 @@ class Checkup:
         names = installed_versions(self.installed)
         yield from packages.check_onnx_runtimes(names)
         yield from packages.check_opencvs(names)
+        yield from packages.check_descriptions(self.installed)
         yield packages.check_wheels(self.installed, self.interpreter.version, self.machine)
 
     def _jetson(self) -> Iterator[Finding]:

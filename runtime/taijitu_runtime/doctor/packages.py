@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import Distribution
 
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
-from taijitu_runtime.installed import normal_name
+from taijitu_runtime.installed import name_of
 
 # The distributions of each set install the same files: the last one wins, and removing one damages the other.
 ONNX_RUNTIMES = {f"onnxruntime{end}" for end in ("", "-gpu", "-training", "-directml", "-openvino", "-qnn", "-rocm")}
@@ -33,14 +33,23 @@ def check_opencvs(packages: Mapping[str, str]) -> list[Finding]:
     return [warning("OpenCV", text, f"pip uninstall -y {' '.join(found)} && pip install {found[0]}")]
 
 
+def check_descriptions(distributions: Iterable[Distribution]) -> list[Finding]:
+    """Check that every distribution has a name: a killed pip, or a damaged disk, leaves one without."""
+    damaged = [str(getattr(one, "_path", one.locate_file(""))) for one in distributions if not name_of(one)]
+    if not damaged:
+        return []
+    do = "remove that, and install the package again: pip install --force-reinstall"
+    return [warning("packages", f"{', '.join(damaged)}: not the description of a package", do)]
+
+
 def check_wheels(distributions: Iterable[Distribution], version: tuple[int, int], machine: str) -> Finding:
     """Check that every wheel was built for this Python and this processor."""
     wrong, count = [], 0
-    for distribution in distributions:
+    for distribution in filter(name_of, distributions):
         tags = re.findall(r"^Tag:\s*(\S+)", distribution.read_text("WHEEL") or "", re.MULTILINE)
         count += bool(tags)
         if tags and not any(fits(tag, version, machine) for tag in tags):
-            wrong.append((normal_name(distribution.metadata["Name"]), tags[0]))
+            wrong.append((name_of(distribution), tags[0]))
     if not wrong:
         return ok("wheels", f"{count} installed, all for this Python and {machine}")
     text = f"not for Python {version[0]}.{version[1]} on {machine}: " + ", ".join(f"{n} ({tag})" for n, tag in wrong)

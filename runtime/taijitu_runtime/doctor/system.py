@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Interpreter:
     def command_to_see_it(self) -> str:
         """The command that makes an environment which sees them."""
         if self.is_virtual and self.is_the_systems:
-            again = f"/usr/bin/python3 -m venv --system-site-packages {self.prefix}"
+            again = f"/usr/bin/python3 -m venv --system-site-packages {shlex.quote(str(self.prefix))}"
             return f"{again} (installed packages stay)"
         return "/usr/bin/python3 -m venv --system-site-packages DIR"
 

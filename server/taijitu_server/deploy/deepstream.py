@@ -6,6 +6,7 @@ taijitu deepstream model.onnx -o deepstream
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shlex
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from taijitu_runtime.files import new_folder
 from taijitu_runtime.onnx_graph import protobuf
 from taijitu_runtime.onnx_graph.new_nodes import NewNodes
 from taijitu_runtime.onnx_graph.nish import count_nish
-from taijitu_runtime.onnx_graph.onnx_fields import GRAPH_OUTPUT, MODEL_GRAPH, MODEL_METADATA
+from taijitu_runtime.onnx_graph.onnx_fields import GRAPH_OUTPUT, MODEL_GRAPH, MODEL_METADATA, NODE_OUTPUT, TENSOR_NAME
 from taijitu_runtime.onnx_graph.protobuf import Field
 from taijitu_runtime.output_path import check_new_folder
 from taijitu_server.deploy.onnx_file import read_onnx_file
@@ -29,6 +30,7 @@ from taijitu_server.models.names import name_from_card
 MODEL, LABELS = "model.onnx", "labels.txt"
 PRIMARY, SECONDARY = "config_infer_primary.txt", "config_infer_secondary.txt"
 OUTPUT = "probabilities"
+MOST_NODES = 10  # more than are put before the output, which number their tensors
 MOST_INTEGER = 2**31 - 1  # of nvinfer's configuration
 NETWORK_MODES = {"fp32": 0, "fp16": 2}
 AGAIN = "make it again: taijitu onnx CHECKPOINT --input pixels --nish decomposed"
@@ -90,13 +92,15 @@ def deepstream_folder(model: Path, out: Path, *, batch_size: int, gpu: int, thre
     check_new_folder(out)
     card, model_input, content = read_onnx_file(model)
     _check(model, card, model_input, content)
-    batch = model_input.max_batch or batch_size
+    batch, output = model_input.max_batch or batch_size, output_name(content)
     notes = tuple(differences(card, model_input.max_batch, batch_size, threshold))
     with new_folder(out) as folder:
-        (folder / MODEL).write_bytes(with_probabilities(content, card, model_input.max_batch))
+        (folder / MODEL).write_bytes(with_probabilities(content, card, model_input.max_batch, output))
         (folder / LABELS).write_text(";".join(card.labels) + "\n", encoding="utf-8")
         for name, is_primary in ((PRIMARY, True), (SECONDARY, False)):
-            values = configuration(card, is_primary=is_primary, batch_size=batch, gpu=gpu, threshold=threshold)
+            values = configuration(
+                card, is_primary=is_primary, batch_size=batch, gpu=gpu, threshold=threshold, output=output
+            )
             (folder / name).write_text(_text(values, notes), encoding="utf-8")
     return Written(out, notes)
 
@@ -106,10 +110,24 @@ def engine_name(batch_size: int, gpu: int, precision: str) -> str:
     return f"{MODEL}_b{batch_size}_gpu{gpu}_{precision}.engine"
 
 
-def configuration(card: ModelCard, *, is_primary: bool, batch_size: int, gpu: int, threshold: float | None) -> Config:
+def output_name(model: bytes) -> str:
+    """Return the name of the copy's output: OUTPUT, or OUTPUT_2 and so on where the network has such a tensor itself.
+
+    An adopted network keeps the names of its own tensors, and a name that two nodes write makes the file invalid.
+    """
+    fields = protobuf.read(model)
+    graph = b"".join(each.value for each in fields if each.number == MODEL_GRAPH and not isinstance(each.value, int))
+    names = itertools.chain([OUTPUT], (f"{OUTPUT}_{number}" for number in itertools.count(2)))
+    return next(name for name in names if not _has_tensors(graph, name))
+
+
+def configuration(
+    card: ModelCard, *, is_primary: bool, batch_size: int, gpu: int, threshold: float | None, output: str
+) -> Config:
     """Return the group `property` of a configuration of Gst-nvinfer, by its keys.
 
     As the primary network it gets whole frames, as a secondary one the objects of the detector with gie-unique-id 1.
+    `output`: the name of the network's output.
     """
     spec = card.input
     values: Config = {
@@ -129,7 +147,7 @@ def configuration(card: ModelCard, *, is_primary: bool, batch_size: int, gpu: in
         "maintain-aspect-ratio": int(spec.resize == "letterbox"),
         "symmetric-padding": int(spec.resize == "letterbox"),
         "scaling-filter": 1,
-        "output-blob-names": OUTPUT,
+        "output-blob-names": output,
         "classifier-threshold": _threshold(card, threshold),
         "classifier-type": name_from_card(card),
     }
@@ -155,13 +173,13 @@ def differences(card: ModelCard, fixed_batch: int | None, batch_size: int, thres
     return found
 
 
-def with_probabilities(model: bytes, card: ModelCard, batch: int | None) -> bytes:
-    """Return the ONNX file with the output OUTPUT, float32 (N, K), instead of `logits`, and without its contract.
+def with_probabilities(model: bytes, card: ModelCard, batch: int | None, output: str) -> bytes:
+    """Return the ONNX file with probabilities, float32 (N, K), instead of `logits`, and without its contract.
 
     Without, since it would not hold: nvinfer reads none, and taijitu should not take the copy for its own. `batch`: the
-    only one that the model takes; None for any.
+    only one that the model takes; None for any. `output`: the name of the new output.
     """
-    nodes = NewNodes(OUTPUT)
+    nodes = NewNodes(output)
     value, temperature = "logits", 1.0 if card.decision is None else card.decision.temperature
     if card.output == "probabilities" and temperature != 1:
         value = nodes.add("Log", nodes.add("Max", value, nodes.constant(1e-38)))
@@ -178,6 +196,13 @@ def with_probabilities(model: bytes, card: ModelCard, batch: int | None) -> byte
         elif field.number != MODEL_METADATA:
             fields.append(field)
     return protobuf.write(fields)
+
+
+def _has_tensors(graph: bytes, name: str) -> bool:
+    """Return whether a node at any depth, or a weight, has the name of the output or of a tensor before it."""
+    added = [name, *(f"{name}/{number}" for number in range(MOST_NODES))]
+    fields = [protobuf.text(number, text) for text in added for number in (NODE_OUTPUT, TENSOR_NAME)]
+    return any(protobuf.write([field]) in graph for field in fields)
 
 
 def _check(model: Path, card: ModelCard, model_input: ModelInput, content: bytes) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from taijitu_runtime.backends import ModelInput, check_is_engine
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.card import ModelCard
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.onnx_graph.external_data import has_external_data, sha256_with_weights
@@ -37,3 +39,19 @@ def check_mounted_at(path: Path | None) -> None:
     """Raise UsageError for a relative path: the program that reads it has another working directory."""
     if path is not None and not path.is_absolute():
         raise UsageError(f"got --mounted-at {path}, expected an absolute path; begin it with /")
+
+
+def path_in_text(out: Path, mounted_at: Path | None) -> Path:
+    """Return the absolute path of the folder `out` to write into a configuration: `mounted_at`, or its path here.
+
+    UsageError for one that is not UTF-8, as the configuration is.
+    """
+    seen = mounted_at or Path(os.path.realpath(out))
+    try:
+        str(seen).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"got {shown(seen)}, a path that is not UTF-8, expected one, as the configuration names it; rename the "
+            "folder, or choose another"
+        ) from None
+    return seen

@@ -6,7 +6,7 @@ taijitu ray-app model.onnx --out app
 from __future__ import annotations
 
 import json
-import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.machine import MOST_THREADS
 from taijitu_runtime.output_path import check_new_folder
-from taijitu_server.deploy.onnx_file import check_mounted_at, read_onnx_file
+from taijitu_server.deploy.onnx_file import check_mounted_at, path_in_text, read_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, MODEL = "serve.yaml", "model.onnx"
@@ -58,9 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"got --port {args.port}, expected 1 to 65535")
     check_new_folder(args.out)
     check_mounted_at(args.mounted_at)
+    seen = path_in_text(args.out, args.mounted_at) / MODEL
     card, _, content = read_onnx_file(args.model)
     name = name_from_card(card)
-    seen = (args.mounted_at or Path(os.path.realpath(args.out))) / MODEL
     config = configuration(name, seen, args.min_replicas, args.max_replicas, args.threads, args.port)
     with new_folder(args.out) as folder:
         (folder / MODEL).write_bytes(content)
@@ -92,7 +92,7 @@ def configuration(name: str, model: Path, least: int, most: int, threads: int, p
         "deployments": [deployment],
     }
     http = {"host": "127.0.0.1", "port": port}
-    return (
-        json.dumps({"proxy_location": "EveryNode", "http_options": http, "applications": [application]}, indent=2)
-        + "\n"
-    )
+    content = {"proxy_location": "EveryNode", "http_options": http, "applications": [application]}
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # YAML takes JSON's escapes, but not two of them for one character beyond 16 bits, which stays as it is.
+    return re.sub(r"[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

@@ -2,18 +2,24 @@
 
 # Without `from __future__ import annotations`: Ray needs the class Arguments itself to parse serve.yaml.
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
+from taijitu_runtime.machine import MOST_THREADS
 from taijitu_server.app import Application as Server
 from taijitu_server.deploy.ray_app import DEPLOYMENT
+from taijitu_server.deploy.ray_replica import replica_settings, unused_variables
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.registry import Registry
-from taijitu_server.settings import settings_from
+from taijitu_server.settings import unknown_variables
+
+log = logging.getLogger("taijitu.server")
 
 
 class Arguments(BaseModel):
@@ -24,15 +30,19 @@ class Arguments(BaseModel):
         threads: Threads of one inference.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     model: Path
-    threads: int = 1
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
 
 
 def application(arguments: Arguments) -> Application:
     """Return one deployment, whose replicas load the model and run the server's application."""
 
     def build() -> Server:
-        settings = settings_from({"inference_threads": arguments.threads, "decode_threads": 1}, None)
+        settings = replica_settings(arguments.threads, os.environ)
+        for text in (*unknown_variables(os.environ), *unused_variables(os.environ)):
+            log.warning(text)
         registry = Registry(settings, Metrics(), arguments.model)
         registry.load_all()
         return Server(registry)

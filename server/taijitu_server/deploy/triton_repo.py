@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from taijitu_runtime import native
 from taijitu_runtime.backends import ModelInput, OrtBackend
 from taijitu_runtime.backends.contract import layout_of
+from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.command_line import Parser, run
@@ -26,10 +26,11 @@ from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.model_files import is_engine
 from taijitu_runtime.onnx_graph.nish import count_nish
-from taijitu_server.deploy.onnx_file import check_mounted_at, read_onnx_file
+from taijitu_server.deploy.onnx_file import check_mounted_at, path_in_text, read_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
+VERSION_COMPATIBLE = "VERSION_COMPATIBLE"  # TensorRT's name of the builder's flag
 MOST_VERSION, MOST_BATCH = 2**63 - 1, 2**31 - 1  # an int64, and an int32 of config.pbtxt
 
 
@@ -40,7 +41,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="the repository; created if missing"
     )
-    parser.add_argument("--name", default="", help="name of the model (default: name of the network)")
+    parser.add_argument("--name", help="name of the model (default: name of the network)")
     parser.add_argument("--model-version", type=int, default=1, metavar="N",
                         help="version of the model (default: %(default)s)")  # fmt: skip
     parser.add_argument("--max-batch", type=int, default=32, metavar="N",
@@ -65,7 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         gpu=args.gpu,
     )
     command = f"tritonserver --model-repository={shlex.quote(str(args.mounted_at or args.out))}"
-    say(shown(f"{written}: start Triton with: {command}"), sys.stdout)
+    say(shown(f"{written.folder}: start Triton with: {' '.join([command, *written.flags])}"), sys.stdout)
+    if written.note:
+        say(f"note: {shown(written.note)}", sys.stdout)
     return 0
 
 
@@ -79,20 +82,29 @@ class Artefact:
     backend: str  # in Triton's terms
     file: str  # the file name that the backend expects
     library: Path | None = None  # of custom operators
+    dla_core: int | None = None
+    flags: tuple[str, ...] = ()  # that Triton needs for it
+    note: str = ""  # what is slow
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """The folder of a model, the flags of Triton that it needs, and what is slow there; empty for nothing."""
+
+    folder: Path
+    flags: tuple[str, ...]
+    note: str
 
 
 def triton_repository(
-    model: Path, out: Path, *, name: str, version: int, max_batch: int, mounted_at: Path | None, gpu: bool
-) -> Path:
+    model: Path, out: Path, *, name: str | None, version: int, max_batch: int, mounted_at: Path | None, gpu: bool
+) -> Written:
     """Write `out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx or model.plan for Triton.
 
     An ONNX file is loaded and proven first. For an engine, which may be for another GPU, the sidecar
     and the hash of the plan are checked. With an ONNX file that has Nish, the native kernel is copied next to it and
     named in the configuration, by its path under `mounted_at`. An existing model gets a further version if both
     configurations are equal.
-
-    Returns:
-        The path of the model's folder.
 
     Raises:
         ArtefactError: The model cannot be served.
@@ -103,15 +115,15 @@ def triton_repository(
             f"got --model-version {version} --max-batch {max_batch}, expected 1 to {MOST_VERSION} and 1 to {MOST_BATCH}"
         )
     artefact = _engine(model) if is_engine(model) else _onnx(model, gpu)
-    name = name or name_from_card(artefact.card)
+    name = name_from_card(artefact.card) if name is None else name
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise UsageError(
             f"got the name {name!r}, expected letters, digits, dots, dashes and underscores, but no dot or dash at its "
             "start; give --name"
         )
     check_mounted_at(mounted_at)
-    target = out / name
-    seen = (mounted_at or Path(os.path.realpath(out))) / name
+    target, library = out / name, artefact.library
+    seen = None if library is None else path_in_text(out, mounted_at) / name / library.name
     texts = {
         CONFIG: configuration(name, artefact, max_batch, gpu, seen),
         LABELS: "".join(f"{label}\n" for label in artefact.card.labels),
@@ -124,7 +136,7 @@ def triton_repository(
     else:
         with new_folder(target) as folder:
             _write_model(folder, version, artefact, texts)
-    return target
+    return Written(target, artefact.flags, artefact.note)
 
 
 def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str, str]) -> None:
@@ -139,8 +151,12 @@ def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str
 def _onnx(model: Path, gpu: bool) -> Artefact:
     card, model_input, content = read_onnx_file(model)
     library = native.CUDA_LIBRARY if gpu else native.LIBRARY
-    has_kernel = count_nish(content) > 0 and library.is_file()
-    return Artefact(content, card, model_input, "onnxruntime", "model.onnx", library if has_kernel else None)
+    has_nish, is_there = count_nish(content) > 0, library.is_file()
+    kernel = library if has_nish and is_there else None
+    # Loading the model warns where the CPU's is missing.
+    lacks = gpu and has_nish and not is_there
+    note = f"{native.LOST}: got no {library}; do: {native.BUILD} --cuda, and write it again" if lacks else ""
+    return Artefact(content, card, model_input, "onnxruntime", "model.onnx", kernel, note=note)
 
 
 def _engine(model: Path) -> Artefact:
@@ -153,6 +169,11 @@ def _engine(model: Path) -> Artefact:
             f"{model}: got an engine of TensorRT-RTX, expected one of TensorRT, as Triton runs no others; build it "
             "with --backend tensorrt"
         )
+    if nish_plugin.FLAG in engine.flags:
+        raise UsageError(
+            f"{model}: got an engine with Nish as taijitu's plugin, which Triton does not know, expected one of "
+            "standard operators; build it without --nishPlugin"
+        )
     images, shapes = engine.inputs[0], engine.profiles[0]["images"]
     if 1 < shapes.min[0] < shapes.max[0]:
         raise UsageError(
@@ -161,7 +182,9 @@ def _engine(model: Path) -> Artefact:
         )
     spec = engine.card.input
     model_input = ModelInput(layout_of(images.dtype, spec), spec.height, spec.width, shapes.min[0], shapes.max[0])
-    return Artefact(plan, engine.card, model_input, "tensorrt", "model.plan")
+    flags = ("--backend-config=tensorrt,version-compatible=true",) if VERSION_COMPATIBLE in engine.flags else ()
+    dla_core = engine.built_for.dla_core
+    return Artefact(plan, engine.card, model_input, "tensorrt", "model.plan", dla_core=dla_core, flags=flags)
 
 
 def _check_existing(target: Path, version: int, texts: dict[str, str]) -> None:
@@ -195,11 +218,11 @@ def _check_pictures(target: Path, artefact: Artefact) -> None:
                 )
 
 
-def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen: Path) -> str:
+def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, library: Path | None) -> str:
     """Return a ModelConfig in protobuf's text form; the fields are those of Triton's model_config.proto.
 
-    A dynamic batch is left to Triton; a fixed one is part of the shape. `seen` is the path of the model's folder for
-    Triton.
+    A dynamic batch is left to Triton; a fixed one is part of the shape. `library`: the path, for Triton, of the
+    library of custom operators.
     """
     spec = artefact.input
     batched = spec.max_batch is None or spec.max_batch > spec.min_batch
@@ -215,7 +238,7 @@ def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen
         f"max_batch_size: {limit}",
         f'input [{{ name: "images" data_type: {kind} dims: {image} }}]',
         f'output [{{ name: "logits" data_type: TYPE_FP32 dims: {logits} label_filename: "{LABELS}" }}]',
-        f"instance_group [{{ kind: {processor} count: 1 }}]",
+        f"instance_group [{{ kind: {processor} count: 1{_dla(artefact.dla_core)} }}]",
         # The set-up of a backend at its first run must not delay the first request.
         f'model_warmup [{{ name: "blank" batch_size: {1 if batched else 0} '
         f'inputs {{ key: "images" value {{ data_type: {kind} dims: {image} zero_data: true }} }} }}]',
@@ -226,7 +249,11 @@ def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen
         # Basic optimisation, which computes int8 in float32: without VNNI, ONNX Runtime's fused kernels add products in
         # 16 bits, and Triton sets none of the entries that would change that (docs/results/precision.md).
         lines.append("optimization { graph { level: -1 } }")
-    if artefact.library is not None:
-        library = json.dumps(str(seen / artefact.library.name), ensure_ascii=False)
-        lines.append(f"model_operations {{ op_library_filename: {library} }}")
+    if library is not None:
+        quoted = json.dumps(str(library), ensure_ascii=False)
+        lines.append(f"model_operations {{ op_library_filename: {quoted} }}")
     return "\n".join(lines) + "\n"
+
+
+def _dla(core: int | None) -> str:
+    return "" if core is None else f" secondary_devices [{{ kind: KIND_NVDLA device_id: {core} }}]"

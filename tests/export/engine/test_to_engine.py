@@ -356,8 +356,9 @@ def test_an_int8_graph_is_refused_where_it_would_not_run_in_int8(model: Path, re
 
 def test_int8_of_a_graph_without_scales_says_what_to_type(model: Path) -> None:
     # int8 is useful with TensorRT only, which needs a GPU to build.
-    with pytest.raises(UsageError, match="--precision int8 --calibration DIR"):
-        check_precision(read_graph(model), "int8")
+    spaced = model.rename(model.with_name("my model.onnx"))
+    with pytest.raises(UsageError, match=f"onnx '{spaced}' -o .* --precision int8 --calibration DIR"):
+        check_precision(read_graph(spaced), "int8")
 
 
 def test_a_nish_node_without_its_body_never_reaches_the_parser(model: Path, refused: Refused) -> None:
@@ -514,6 +515,8 @@ def test_what_cannot_be_written_is_refused_before_the_engine_is_built(model: Pat
     error = refused(2, odd)
     assert r"mod\udce9l.onnx" in error
     assert "UTF-8" in error
+    odd = odd.rename(model.parent / "mod\nel.onnx")
+    assert "control characters" in refused(2, odd)
 
 
 def test_a_timing_cache_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -287,8 +287,11 @@ def test_it_is_only_built_again_from_the_same_onnx(engine: Path) -> None:
     card = EngineCard.read(engine)
     before = engine.read_bytes()
     make_tiny_onnx(engine.with_suffix(".onnx"), scale=2.0)
-    with pytest.raises(ArtefactError, match=r"model\.onnx \(sha256 \w+\.\.\.\)"):
-        rebuild_engine(engine, card)
+    with pytest.raises(ArtefactError, match=r"model\.onnx \(sha256 \w+\.\.\.\)") as refused:
+        rebuild_engine(engine, dataclasses.replace(card, arguments=("--fp16",)))
+    assert f"{engine.with_suffix('.onnx')} --saveEngine={engine} --fp16" in str(
+        refused.value
+    )  # the same kind of engine
     engine.with_suffix(".onnx").unlink()
     with pytest.raises(ArtefactError, match=r"model\.onnx"):
         rebuild_engine(engine, card)

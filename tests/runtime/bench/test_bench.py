@@ -79,6 +79,7 @@ def test_verbose_prints_averages_and_what_the_lines_mean(tiny_onnx: Path, capsys
     printed = capsys.readouterr().out
     assert len(re.findall(r"^Average on 15 runs - CPU latency: \S+ ms - Host latency: \S+ ms$", printed, re.M)) == 2
     assert "Throughput: queries divided by the Total Host Walltime." in printed
+    assert "Averages: 15 inferences" in printed
 
 
 def test_the_length_of_an_average_does_not_make_the_measurement_longer(
@@ -234,6 +235,8 @@ def test_an_export_takes_no_other_files_place(tmp_path: Path, capsys: pytest.Cap
     assert "expected --exportTimes to name its own file" in refused(capsys, model, f"--exportTimes={model}")
     both = refused(capsys, model, f"--exportTimes={file}", f"--exportProfile={tmp_path}/../{tmp_path.name}/t.json")
     assert "expected --exportProfile to name its own file" in both
+    engine = tmp_path / "model.engine"
+    assert "expected --exportProfile to name its own file" in refused(capsys, engine, f"--exportProfile={engine}.json")
     (tmp_path / "loop").symlink_to("loop")
     assert "loop" in refused(capsys, model, f"--exportTimes={tmp_path}/loop")
     assert model.read_bytes() == whole

@@ -52,6 +52,8 @@ def test_an_environment_that_hides_the_systems_tensorrt(tree: Tree, tmp_path: Pa
     assert "python3.10/dist-packages/tensorrt" in found.text
     assert found.cure.startswith(f"/usr/bin/python3 -m venv --system-site-packages {tmp_path / 'venv'}")
     assert outside.check_system_sight(hidden).level == "warning"
+    spaced = virtual(tmp_path / "my venv")
+    assert f"--system-site-packages '{tmp_path}/my venv' " in outside.check_system_sight(spaced).cure
     seeing = virtual(tmp_path / "venv", system_packages=True)
     assert outside.check_system_sight(seeing).level == "ok"
     assert outside.check_system_tensorrt(root, seeing, is_visible=True, is_jetson=True) == []
@@ -79,6 +81,7 @@ def test_an_environment_of_another_python_than_tensorrts(tree: Tree, tmp_path: P
     [
         (36, "4.3", "ok", "NVIDIA Jetson Orin Nano Developer Kit, JetPack 6.2: TensorRT 10.3 for Python 3.10"),
         (36, "4.0", "ok", "JetPack 6.1: TensorRT 10.3"),
+        (36, "4.7", "ok", "JetPack 6.2.1: TensorRT 10.3"),
         (36, "3.0", "ok", "JetPack 6.0: TensorRT 8.6"),
         (35, "4.1", "problem", "JetPack 5: TensorRT 8.5 for Python 3.8, which is too old"),
         (38, "2.0", "warning", "JetPack 7.0: TensorRT 10.13 for Python 3.12, and this is 3.10"),

@@ -63,6 +63,20 @@ def test_a_wheel_for_another_processor_is_named(tmp_path: Path) -> None:
     assert found.text == "not for Python 3.10 on aarch64: pillow (cp310-cp310-manylinux_2_28_x86_64)"
 
 
+def test_a_package_whose_description_is_damaged_is_named_and_hides_no_other(tmp_path: Path) -> None:
+    install(tmp_path, "numpy", "2.2.6", "cp310-cp310-manylinux_2_17_aarch64")
+    for name in ("empty", "nameless", "bytes"):
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+    (tmp_path / "nameless-1.0.dist-info" / "WHEEL").write_text("Tag: cp38-cp38-win_amd64\n")
+    (tmp_path / "bytes-1.0.dist-info" / "METADATA").write_bytes(b"Name: \xff\xfe\n")
+    there = list(distributions(path=[str(tmp_path)]))
+    found = only(packages.check_descriptions(there), "warning")
+    assert all(f"{tmp_path}/{name}-1.0.dist-info" in found.text for name in ("empty", "nameless", "bytes"))
+    assert packages.check_wheels(there, (3, 10), "aarch64").text.startswith("1 installed")
+    assert installed_versions(there) == {"numpy": "2.2.6"}
+    assert packages.check_descriptions(distributions(name="numpy", path=[str(tmp_path)])) == []
+
+
 @pytest.mark.parametrize(
     ("tag", "is_fit"),
     [

@@ -112,6 +112,23 @@ def test_nvinfer_runs_an_adopted_network(tmp_path: Path, layout: str) -> None:
     np.testing.assert_allclose(nvinfer(primary, tmp_path / "out", frames), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("taken", [["probabilities"], ["probabilities", "probabilities_2"], ["probabilities/0"]])
+def test_a_network_with_a_tensor_of_the_outputs_name_stays_valid(tmp_path: Path, taken: list[str]) -> None:
+    card = card_dict(decision=dataclasses.asdict(DECISION))  # with nodes before the output
+    source = onnx.load(make_tiny_onnx(tmp_path / "source.onnx", layout="pixels", card=card))
+    names = dict(zip(("average", "normalised"), taken))
+    for node in source.graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
+    onnx.save(source, tmp_path / "model.onnx")
+    primary, _ = written(tmp_path / "model.onnx", tmp_path / "out")
+    frames = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    with Classifier.from_file(tmp_path / "model.onnx") as classifier:
+        expected = classifier.scores(classifier.logits(frames)).probabilities
+    np.testing.assert_allclose(nvinfer(primary, tmp_path / "out", frames), expected, atol=1e-6)
+    onnx.checker.check_model(onnx.load(tmp_path / "out" / "model.onnx"), full_check=True)
+
+
 def test_what_nvinfer_cannot_use_is_refused_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels: dict[str, Any] = {"layout": "pixels"}
     int8 = card_dict(precision={"name": "int8", "excluded_layers": [], "calibration": {}})

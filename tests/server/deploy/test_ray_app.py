@@ -18,9 +18,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from PIL import Image
+from pydantic import ValidationError
 
 from taijitu_server.deploy.ray_app import main
+from taijitu_server.deploy.ray_replica import NO_USE, replica_settings, unused_variables
+from taijitu_server.settings import Settings
 from tests.helpers.tiny_model import make_tiny_onnx, plain
 
 CLIENTS = 8
@@ -138,6 +142,54 @@ def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:
     assert schema.ServeDeploySchema(**config).applications[0].deployments[0].max_queued_requests == 256
 
 
+def test_a_replica_computes_with_the_processors_that_it_reserves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAIJITU_INSTANCES", raising=False)
+    settings = replica_settings(2, os.environ)
+    assert (settings.inference_threads, settings.batches_at_once(), settings.decode_threads) == (2, 1, 1)
+    monkeypatch.setenv("TAIJITU_INSTANCES", "3")
+    monkeypatch.setenv("TAIJITU_MAX_BATCH", "16")
+    settings = replica_settings(1, os.environ)
+    assert (settings.batches_at_once(), settings.max_batch) == (3, 16)
+
+
+def test_a_variable_that_has_no_use_in_a_replica_is_named() -> None:
+    (warning,) = unused_variables({"TAIJITU_MAX_CONNECTIONS": "9", "TAIJITU_MAX_BATCH": "16", "HOME": "/"})
+    assert "TAIJITU_MAX_CONNECTIONS" in warning
+
+
+def test_an_argument_in_serve_yaml_that_is_misspelt_or_out_of_range_is_refused() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[serve]'")
+    from taijitu_server.deploy.ray_application import Arguments
+
+    assert Arguments.model_validate({"model": "model.onnx", "threads": 2}).threads == 2
+    for wrong in ({"thread": 2}, {"threads": 0}):
+        with pytest.raises(ValidationError):
+            Arguments.model_validate({"model": "model.onnx", **wrong})
+
+
+def test_every_other_setting_is_read_by_what_a_replica_runs(root: Path) -> None:
+    server = root / "server" / "taijitu_server"
+    replaced = {"http/connection.py", "run.py", "workers.py", "cli.py", "settings.py"}
+    texts = [path.read_text() for path in server.rglob("*.py") if str(path.relative_to(server)) not in replaced]
+    through = {
+        "instances": "batches_at_once",
+        "api_keys": "known_keys",
+        "cors_origins": "allowed_origins",
+        "allowed_hosts": "allowed_host_names",
+        **dict.fromkeys(("max_pixels", "max_jpeg_scans", "formats"), "picture_limits"),
+    }
+    for name in Settings.model_fields.keys() - NO_USE.keys():
+        assert any(re.search(rf"settings\.{through.get(name, name)}\b", text) for text in texts), name
+
+
+def test_a_path_reaches_ray_as_it_is(tmp_path: Path) -> None:
+    model, folder = make_tiny_onnx(tmp_path / "model.onnx"), tmp_path / """\U0001f600 \xe9\x85\u2028 # a: 'b' "c" \\d"""
+    assert main([str(model), "--out", str(folder)]) == 0
+    text = (folder / "serve.yaml").read_text(encoding="utf-8")
+    for config in (yaml.safe_load(text), json.loads(text)):  # Ray reads YAML
+        assert config["applications"][0]["args"]["model"] == str(folder / "model.onnx")
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -148,6 +200,7 @@ def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:
         (["--port", "99999"], "got --port 99999, expected 1 to 65535"),
         (["--out", "."], "exists already; give another --out"),
         (["--mounted-at", "models"], "absolute"),
+        (["--mounted-at", "/mod\udcffels"], "UTF-8"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from taijitu_runtime import native
 from taijitu_runtime.card import Precision
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.engine_card import EngineCard, Library, save_engine
@@ -84,6 +85,27 @@ def test_an_engine_of_tensorrt_is_a_plan_within_its_profile(tmp_path: Path) -> N
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
 
 
+def test_what_an_engine_was_built_with_reaches_triton(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = make_tiny_engine(tmp_path / "model.engine")
+    plan, card = engine.read_bytes(), EngineCard.read(engine)
+    card = dataclasses.replace(card, library=Library("tensorrt", "10.3.0"))
+    command = [str(engine), "--out", str(tmp_path / "models"), "--name"]
+    save_engine(engine, plan, card)
+    assert main([*command, "usual"]) == 0
+    assert "--backend-config" not in capsys.readouterr().out
+    assert not config_in(tmp_path / "models" / "usual").instance_group[0].secondary_devices
+    built_for = dataclasses.replace(card.built_for, dla_core=1)
+    save_engine(engine, plan, dataclasses.replace(card, flags=("VERSION_COMPATIBLE",), built_for=built_for))
+    assert main([*command, "dla"]) == 0
+    assert "--backend-config=tensorrt,version-compatible=true" in capsys.readouterr().out
+    (device,) = config_in(tmp_path / "models" / "dla").instance_group[0].secondary_devices
+    assert (device.kind, device.device_id) == (device.KIND_NVDLA, 1)
+    save_engine(engine, plan, dataclasses.replace(card, flags=("NISH_PLUGIN",)))
+    assert main([*command, "plugin"]) == 2
+    assert "--nishPlugin" in capsys.readouterr().err
+    assert not (tmp_path / "models" / "plugin").exists()
+
+
 def test_an_engine_that_takes_no_single_picture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = make_tiny_engine(tmp_path / "model.engine")
     card = EngineCard.read(engine)
@@ -139,6 +161,27 @@ def test_the_kernel_of_nish_is_written_under_the_path_that_triton_sees(
     assert copied.read_bytes() == with_nish_library.read_bytes()
 
 
+def test_a_path_that_is_not_utf_8_is_refused_where_the_configuration_names_it(
+    tmp_path: Path, with_nish_library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mod\udcffels"
+    assert main([str(make_nish_onnx(tmp_path / "nish.onnx")), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert (error.count("\n"), "UTF-8" in error) == (1, True)
+    assert not out.exists()
+    assert main([str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--out", str(out)]) == 0
+
+
+def test_nish_without_its_cuda_kernel_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(native, "CUDA_LIBRARY", tmp_path / "gone.so")
+    models = {"nish": make_nish_onnx(tmp_path / "nish.onnx"), "tiny": make_tiny_onnx(tmp_path / "tiny.onnx")}
+    for name, model in models.items():
+        assert main([str(model), "--out", str(tmp_path / "models"), "--name", name, "--gpu"]) == 0
+        assert ("gone.so" in capsys.readouterr().out) == (name == "nish")
+
+
 def test_another_version_is_added_and_nothing_is_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,6 +227,7 @@ def test_a_version_for_pictures_that_are_prepared_in_another_way_is_refused(
     ("flags", "words"),
     [
         (["--name", "a/b"], "got the name 'a/b', expected letters"),
+        (["--name", ""], "got the name '', expected letters"),
         (["--name", ".."], "got the name '..', expected letters"),
         (["--name", ".hidden"], "got the name '.hidden', expected letters"),
         (["--model-version", "0"], "expected 1 to "),

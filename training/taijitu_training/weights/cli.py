@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         training = made.training | {"evaluation": judged.source, "metrics": metrics}
         made = dataclasses.replace(made, training=training)
     checkpoint.save(made, args.output)
-    say(
-        f"{args.output}: {made.architecture.name}, {len(labels)} labels; next: taijitu onnx {args.output}",
-        sys.stdout,
-    )
+    command = f"taijitu onnx {shlex.quote(str(args.output))}"
+    say(f"{args.output}: {made.architecture.name}, {len(labels)} labels; next: {command}", sys.stdout)
     return 0
 
 

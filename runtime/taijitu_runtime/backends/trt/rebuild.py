@@ -35,15 +35,15 @@ def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None 
         raise ArtefactError(
             f"{path}: cannot be built again: got no {source}, expected the ONNX that it was built from; copy it there"
         )
+    arguments = [str(source), f"--saveEngine={path}", *arguments_for(card, compute_capability)]
     digest = sha256_with_weights(source)
     if digest != card.source.sha256:
         raise ArtefactError(
             f"{path}: cannot be built again: got another {source} (sha256 {digest[:12]}...) than it was built from "
-            f"({card.source.sha256[:12]}...); for this one: taijitu engine {source} --saveEngine={path}"
+            f"({card.source.sha256[:12]}...); for this one: taijitu engine {shlex.join(arguments)}"
         )
     if not _has_builder():
         raise MissingDependencyError(BUILDER, "taijitu[export]", f"needed to build {path} again")
-    arguments = [str(source), f"--saveEngine={path}", *arguments_for(card, compute_capability)]
     done = subprocess.run(python_command(RUN, *arguments), stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise ArtefactError(
