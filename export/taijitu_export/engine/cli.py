@@ -28,6 +28,20 @@ from taijitu_runtime.output_path import output_next_to
 
 T = TypeVar("T")
 
+TYPES = "the types of the ONNX file, which decide: --fp16 converts it, taijitu onnx --precision makes another"
+TRTEXEC_FLAGS = {
+    "--best": "--fp16, or --int8 for a graph with scales",
+    **dict.fromkeys(("--stronglyTyped", "--precisionConstraints", "--layerPrecisions", "--layerOutputTypes"), TYPES),
+    **dict.fromkeys(("--bf16", "--fp8", "--int4"), "--fp16, or --int8 for a graph with scales"),
+    "--calib": "taijitu onnx --precision int8 --calibration DIR",
+    "--workspace": "--memPoolSize=workspace:SIZE",
+    "--shapes": "--optShapes",
+    "--buildOnly": "--skipInference",
+    **dict.fromkeys(("--loadEngine", "--duration", "--iterations", "--warmUp", "--avgRuns"), "taijitu bench ENGINE"),
+    "--device": "CUDA_VISIBLE_DEVICES=N before the command",
+}
+"""Flags of trtexec that this command does not have, with what to write instead."""
+
 
 def build_parser() -> Parser:
     """Return the command line of export/to_engine.py and `taijitu engine`.
@@ -35,6 +49,7 @@ def build_parser() -> Parser:
     Trtexec's flags are spelt as trtexec has them.
     """
     parser = Parser(prog="taijitu engine", description=__doc__, allow_abbrev=False)
+    parser.elsewhere = TRTEXEC_FLAGS
     # Parser reads "--flag value" and "--flag=value" alike.
     parser.add_argument("model", nargs="?", type=Path, help="the ONNX file (or --onnx)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the same, as for trtexec")

@@ -37,6 +37,14 @@ from taijitu_runtime.model_files import is_engine, is_onnx
 from taijitu_runtime.output_path import check_output_path
 
 PROFILED_QUERIES = 100
+TRTEXEC_FLAGS = {
+    **dict.fromkeys(("--onnx", "--loadEngine"), "the path of the file without a flag"),
+    **dict.fromkeys(("--fp16", "--int8", "--best", "--saveEngine"), "taijitu engine, which builds"),
+    **dict.fromkeys(("--batch", "--optShapes"), "--shapes"),
+    "--dumpProfile": "--exportProfile=FILE",
+    "--dumpLayerInfo": "--exportLayerInfo=FILE",
+}
+"""Flags of trtexec that this command does not have, with what to write instead."""
 Network: TypeAlias = OnnxNetwork | TrtNetwork
 
 NO_USE: dict[type[Network], dict[str, str]] = {
@@ -81,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line of runtime/bench.py and `taijitu bench`, with trtexec's flags and their meaning."""
     parser = Parser(prog="taijitu bench", description=__doc__)
-    parser.elsewhere = dict.fromkeys(("--onnx", "--loadEngine"), "the path of the file without a flag")
+    parser.elsewhere = TRTEXEC_FLAGS
     parser.add_argument("models", type=Path, nargs="+", metavar="model", help="any ONNX file, or an engine")
     parser.add_argument("--shapes", action=Once, help="such as images:8x32x32x3 (default: one image, or the "
                         "smallest batch)")  # fmt: skip

@@ -219,6 +219,8 @@ def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
         (["--exportTimes=/no/such/folder/t.json"], "t.json.*/no/such/folder"),
         (["--exportTimes=/dev/null"], "/dev/null"),
         ([f"--exportTimes={__file__}/t.json"], "t.json.*test_bench.py"),
+        (["--fp16"], "--fp16; did you mean taijitu engine"),
+        (["--batch=8"], "--batch=8; did you mean --shapes"),
         (["gone.onnx"], r"gone\.onnx: got no such file"),
         (["--provider=cuda"], r"got no provider 'cuda' \(onnxruntime is the build for CPUs only\)"),
     ],
