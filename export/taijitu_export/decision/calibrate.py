@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +93,6 @@ def calibrate_file(
         logits_of_others = None if others is None else _logits(classifier, others)
     other_label = other if other in card.labels else None
     other_index = None if other_label is None else card.labels.index(other_label)
-    prints = fingerprints(pictures.contents)
     choosing, measuring = halves(logits, targets, logits_of_others, other_index)
     decision = decision_of(
         choosing,
@@ -103,9 +101,9 @@ def calibrate_file(
         guarantee,
         other=other_label,
         pictures=len(pictures),
-        data_sha256=hashlib.sha256("\n".join(sorted(prints)).encode()).hexdigest(),
+        data_sha256=hashlib.sha256("\n".join(sorted(pictures.prints or ())).encode()).hexdigest(),
     )
-    remarks = _remarks(pictures, prints, others, decision.temperature)
+    remarks = _remarks(pictures, others, decision.temperature)
     result = _result(output, card.labels, decision, threshold, choosing, measuring, remarks)
     write_whole(output, with_decision(file, card, decision))
     return result
@@ -130,15 +128,13 @@ def _pictures(
     return pictures, pictures.targets, others
 
 
-def _remarks(
-    pictures: PictureSet, prints: Sequence[str], others: PictureSet | None, temperature: float
-) -> tuple[str, ...]:
-    """Return lines about the pictures with labels, whose hashes are `prints`, those of none of the labels, and both."""
+def _remarks(pictures: PictureSet, others: PictureSet | None, temperature: float) -> tuple[str, ...]:
+    """Return lines about the pictures with labels, those of none of the labels, and both."""
     remarks = [str(pictures), *pictures.remarks]
     if others is not None:
         remarks += [f"others: {others}", *others.remarks]
-        labelled = set(prints)
-        both = [name for name, one in zip(others.names, fingerprints(others.contents)) if one in labelled]
+        labelled = set(pictures.prints or ())
+        both = [name for name, one in zip(others.names, others.prints or ()) if one in labelled]
         if both:
             remarks.append(
                 f"warning: {len(both)} of the others have a label in the data too ({shown(listed(both, 1))}); the "
@@ -170,7 +166,8 @@ def _others(of_data: PictureSet, other: str, labels: tuple[str, ...]) -> Picture
         others = of_data
     elif folder.is_dir():
         found = scan_folder(folder)
-        others = PictureSet(folder, "", list(found.pictures.values()), None, labels, found.left_out)
+        contents = list(found.pictures.values())
+        others = PictureSet(folder, "", contents, None, labels, found.left_out, prints=tuple(fingerprints(contents)))
     else:
         raise UsageError(
             f"got --other {other}, expected a label of the model, a label of the data, or a folder of pictures; check "

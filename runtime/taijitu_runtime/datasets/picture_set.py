@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import shown
+from taijitu_runtime.datasets.fingerprints import copies_among
 from taijitu_runtime.datasets.found import Content, LeftOut, bytes_of, chosen, name_of
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.errors import DataError, PictureError, UsageError
@@ -38,7 +39,8 @@ class PictureSet:
         targets: int64 (N,), indices of `labels`, which are the model's; None for pictures without labels.
         left_out: The files of `source` that were not taken.
         part: A description of these pictures where they are only a part of the split.
-        cautions: Reasons, apart from the labels' counts, why a judgement on them may mislead.
+        prints: The fingerprints of the pictures, by which copies among them are named; None where nobody asked.
+        seen: That the network was trained on some of them, in words; empty if it was not, or if nobody asked.
     """
 
     source: Path
@@ -48,7 +50,8 @@ class PictureSet:
     labels: tuple[str, ...]
     left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
     part: str = ""
-    cautions: tuple[str, ...] = ()
+    prints: tuple[str, ...] | None = None
+    seen: str = ""
 
     def __len__(self) -> int:
         return len(self.contents)
@@ -70,6 +73,11 @@ class PictureSet:
         return {} if self.targets is None else label_counts(self.targets, self.labels)
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """The reasons, apart from the labels' counts, why a judgement on these pictures may mislead."""
+        return tuple(filter(None, (self.seen, self._copies())))
+
+    @property
     def warnings(self) -> list[str]:
         """The reasons why a judgement on these pictures may mislead."""
         uneven = "the accuracy says little of the rare ones: look at each label's (--report)"
@@ -86,7 +94,8 @@ class PictureSet:
     def subset(self, index: NDArray[np.int64]) -> PictureSet:
         """Return the pictures at `index`, int64 (M,), ascending."""
         targets = None if self.targets is None else self.targets[index]
-        return dataclasses.replace(self, contents=chosen(self.contents, index), targets=targets)
+        prints = None if self.prints is None else tuple(self.prints[i] for i in index.tolist())
+        return dataclasses.replace(self, contents=chosen(self.contents, index), targets=targets, prints=prints)
 
     def readable(self, spec: InputSpec) -> PictureSet:
         """Return the pictures that can be decoded; `left_out` names the others. DataError if there is none."""
@@ -122,6 +131,19 @@ class PictureSet:
     def array(self, spec: InputSpec) -> NDArray[np.uint8]:
         """Return all pictures in one array, uint8 RGB (N, H, W, 3)."""
         return np.concatenate(list(self.batches(spec)))
+
+    def _copies(self) -> str:
+        """Return the caution that some of the pictures are there more than once; empty where none is."""
+        if not (copies := copies_among(self.prints or ())):
+            return ""
+        names, targets = self.names, self.targets
+        other_label = [pair for pair in copies if targets is not None and targets[pair[0]] != targets[pair[1]]]
+        copy, original = (other_label or copies)[0]
+        labels = f", {len(other_label)} of them with another label" if other_label else ""
+        return (
+            f"got {len(copies)} copies of pictures that are here already{labels} ({shown(names[copy])} is "
+            f"{shown(names[original])}), which count each time; remove the copies"
+        )
 
     def _name(self, content: Content) -> str:
         name = name_of(content)

@@ -201,6 +201,22 @@ def test_others_that_have_a_label_too_are_named(model: Path, data: Path, tmp_pat
     assert any(line.startswith("warning") and str(count) in line and ".png" in line for line in remarks)
 
 
+def test_copies_are_named_with_the_pictures_that_they_are_among(model: Path, data: Path, tmp_path: Path) -> None:
+    def copies(of: Path, other: Path | str) -> list[int]:
+        found = calibrate_file(model, of, tmp_path / "out.onnx", threshold=ThresholdRequest(), other=str(other))
+        return [
+            int(line.split()[2]) for line in found.remarks if line.startswith("warning: got ") and " copies " in line
+        ]
+
+    (tmp_path / "none").mkdir()
+    for number in range(40):
+        Image.new("RGB", (8, 8), (100 + number % 30,) * 3).save(tmp_path / "none" / f"{number}.png")
+    both = shutil.copytree(data, tmp_path / "both")
+    shutil.copytree(tmp_path / "none", both / "none")
+    in_data = 1  # two pictures of the fixture have the same colour
+    assert copies(data, tmp_path / "none") == copies(both, "none") == [in_data, 10]
+
+
 def test_a_temperature_at_the_end_of_its_range_is_a_warning(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

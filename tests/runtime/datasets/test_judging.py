@@ -72,3 +72,11 @@ def test_pictures_never_both_calibrate_and_judge(data: Path) -> None:
     calibrating, judging = calibration_and_judging(data / "train", COLOURS, 100)
     assert (len(calibrating), len(judging)) == (6, 6)
     assert not set(calibrating.names) & set(judging.names)
+
+
+def test_copies_that_cannot_be_decoded_do_not_count(data: Path) -> None:
+    for name in ("red/a.png", "blue/b.png"):
+        (data / "test" / name).write_bytes(b"damaged")
+    found = evaluation_pictures(data, COLOURS)
+    assert len(found.cautions) == 1
+    assert not found.readable(ModelCard.from_dict(card_dict()).input).cautions
