@@ -58,7 +58,12 @@ class PictureSet:
 
     def __str__(self) -> str:
         split = f"/{self.split}" if self.split else ""
-        return f"{len(self)} pictures of {shown(self.source.name)}{split}{f', {self.part}' if self.part else ''}"
+        return f"{len(self)} pictures of {self.source_name}{split}{f', {self.part}' if self.part else ''}"
+
+    @property
+    def source_name(self) -> str:
+        """The name of the folder or file, also where its path is only a dot."""
+        return shown(Path(os.path.abspath(self.source)).name or self.source)  # noqa: PTH100 -- ".." is one above
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -80,3 +80,9 @@ def test_copies_that_cannot_be_decoded_do_not_count(data: Path) -> None:
     found = evaluation_pictures(data, COLOURS)
     assert len(found.cautions) == 1
     assert not found.readable(ModelCard.from_dict(card_dict()).input).cautions
+
+
+@pytest.mark.parametrize("path", [".", "../data", "test/.."])
+def test_a_folder_has_its_name_by_any_path(data: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(data)
+    assert str(evaluation_pictures(Path(path), COLOURS)) == "12 pictures of data/test"
