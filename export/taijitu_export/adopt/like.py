@@ -39,7 +39,7 @@ def preprocessing_like(text: str) -> Preprocessing:
     if source in ("timm", "torchvision") and name:
         return _like_published(text)
     path = Path(text)
-    if path.is_dir():
+    if text and path.is_dir():  # as a path, no name would be the working directory
         path = path / (PROCESSOR if (path / PROCESSOR).is_file() or not (path / CONFIG).is_file() else CONFIG)
     if path.suffix.lower() == ".json":
         said = _json(path)
@@ -49,7 +49,7 @@ def preprocessing_like(text: str) -> Preprocessing:
             return _like_hugging_face(path, said)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{path}: got a value that is not a processor's ({error}); correct it") from None
-    raise UsageError(f"got --like {text}, expected {FORMS}")
+    raise UsageError(f"got --like {text or 'an empty name'}, expected {FORMS}")
 
 
 def preprocessing_of_metadata(metadata: Mapping[str, str]) -> Preprocessing:

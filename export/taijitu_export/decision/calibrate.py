@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,8 @@ def calibrate_file(
     if not is_onnx(output):
         raise UsageError(f"got {output} as the output, expected a name in .onnx; give -o calibrated.onnx")
     check_output_path(output)
+    if other == "":  # a variable of the shell that is not set; as a path, it would be the working directory
+        raise _no_other(other)
     if guarantee is not None:
         expected = "a number of percent from 0 to less than 100, which no number of pictures shows"
         check_number("--guarantee", guarantee, 0, 100, expected, below=True)
@@ -164,16 +167,20 @@ def _others(of_data: PictureSet, other: str, labels: tuple[str, ...]) -> Picture
     folder = Path(other)
     if len(of_data):
         others = of_data
-    elif folder.is_dir():
+    elif os.path.isdir(folder):  # noqa: PTH112 -- Path.is_dir raises for a name that is too long
         found = scan_folder(folder)
         contents = list(found.pictures.values())
         others = PictureSet(folder, "", contents, None, labels, found.left_out, prints=tuple(fingerprints(contents)))
     else:
-        raise UsageError(
-            f"got --other {other}, expected a label of the model, a label of the data, or a folder of pictures; check "
-            "the name"
-        )
+        raise _no_other(other)
     return others
+
+
+def _no_other(got: str) -> UsageError:
+    return UsageError(
+        f"got --other {shown(got) or 'an empty name'}, expected a label of the model, a label of the data, or a folder "
+        "of pictures; check the name"
+    )
 
 
 def _logits(classifier: Classifier, pictures: PictureSet) -> NDArray[np.float32]:

@@ -632,6 +632,14 @@ def test_each_hugging_face_processor_has_its_own_rule_of_sizes(tmp_path: Path, k
     assert (found.resize.rule, found.resize.size, found.usual_size) == (rule, size, final)
 
 
+def test_the_working_directory_is_not_the_folder_of_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**IMAGENET, "size": 224}))
+    monkeypatch.chdir(tmp_path)
+    assert preprocessing_like(".").mean == (0.485, 0.456, 0.406)
+    with pytest.raises(UsageError, match="--like"):
+        preprocessing_like("")
+
+
 def test_hugging_face_steps_are_taken_over_or_refused(tmp_path: Path) -> None:
     file = tmp_path / "preprocessor_config.json"
     mobilevit = {"do_flip_channel_order": True, "do_center_crop": True, "crop_size": 256, "size": 288}

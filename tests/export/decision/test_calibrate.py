@@ -201,6 +201,17 @@ def test_others_that_have_a_label_too_are_named(model: Path, data: Path, tmp_pat
     assert any(line.startswith("warning") and str(count) in line and ".png" in line for line in remarks)
 
 
+@pytest.mark.parametrize("other", ["", "a\0b", "x" * 5000])
+def test_the_working_directory_is_not_the_folder_of_no_name(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    for grey in range(40):
+        Image.new("RGB", (8, 8), (100 + grey,) * 3).save(tmp_path / f"{grey}.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="--other"):
+        calibrate_file(model, data, tmp_path / "out.onnx", threshold=ThresholdRequest(), other=other)
+
+
 def test_copies_are_named_with_the_pictures_that_they_are_among(model: Path, data: Path, tmp_path: Path) -> None:
     def copies(of: Path, other: Path | str) -> list[int]:
         found = calibrate_file(model, of, tmp_path / "out.onnx", threshold=ThresholdRequest(), other=str(other))
