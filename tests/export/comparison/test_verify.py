@@ -258,6 +258,18 @@ def test_pictures_of_one_label_alone_judge_nothing_and_the_others_are_named(
     assert (code, found["verdict"]) == (1, "not judged"), "always answering red passes that bar too"
 
 
+def test_a_drop_takes_something_that_it_is_judged_by(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = card_dict(("red",), output="probabilities")
+    model, one = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "1.onnx", labels=("red",), card=card)
+    red = shutil.copytree(data / "test" / "red", tmp_path / "one" / "red").parent
+    for arguments in ((model, "--data", data), (one, "--data", red, "--reference", one)):
+        assert "--max-drop 5" in refused(capsys, *arguments, "--max-drop", "5")
+        assert verify(capsys, *arguments)[1]["verdict"] != "not fine"
+    verify(capsys, model, "--data", data, "--expect", "70", "--max-drop", "5")
+
+
 def test_expecting_an_accuracy_takes_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_tiny_onnx(tmp_path / "a.onnx")
     for options in ([], ["--data", data / "test" / "red"], ["--data", data, "--reference", model]):
