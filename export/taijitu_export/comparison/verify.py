@@ -145,7 +145,8 @@ def _judged(
     elif (promise := _promise(card, expect, evidence.pictures)) is not None:
         verdict = verdict_on_accuracy(measured, len(got), len(card.labels), *promise, max_drop, chance_share(targets))
     else:
-        verdict = verdict_without_promise(measured, chance_share(targets))
+        split = "" if evidence.pictures is None else role_of(evidence.pictures.split)
+        verdict = verdict_without_promise(measured, chance_share(targets), split)
     return Verification(
         verdict.with_not_judged(_not_judged(card, evidence, on_gpu=on_gpu)),
         card,

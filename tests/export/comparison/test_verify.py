@@ -243,6 +243,8 @@ def test_the_recorded_accuracy_is_that_of_the_split_that_is_judged(
     model = make_tiny_onnx(tmp_path / "a.onnx", labels=tuple(PAINT), card=card)
     _, found = verify(capsys, model, "--data", tmp_path / "data")
     assert found["verdict"] == verdict
+    if "compared with nothing" in found["reason"]:
+        assert f"no accuracy of {split}" in found["reason"], "the card records that of another split"
 
 
 def test_pictures_of_one_label_alone_judge_nothing_and_the_others_are_named(
