@@ -134,6 +134,15 @@ def test_nan_is_a_wrong_answer_and_never_fine(data: Path, tmp_path: Path, capsys
     assert refused(capsys, reference, "--reference", candidate).endswith("expected a sound reference; give another\n")
 
 
+def test_a_calibration_error_of_no_number_is_not_printed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, page = make_tiny_onnx(tmp_path / "a.onnx", scale=math.nan), tmp_path / "page.html"
+    assert verify_cli.main([str(model), "--data", str(data), "--report", str(page)]) == 1
+    for text in (capsys.readouterr().out, page.read_text()):
+        assert "nan " not in text.replace("NaN", "")
+
+
 def test_labels_in_another_order_are_matched_by_name(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
