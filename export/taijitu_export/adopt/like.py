@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def preprocessing_like(text: str) -> Preprocessing:
     if source in ("timm", "torchvision") and name:
         return _like_published(text)
     path = Path(text)
-    if text and path.is_dir():  # as a path, no name would be the working directory
+    # An empty path would be the working directory. Path.is_dir raises for a name that is too long.
+    if text and os.path.isdir(path):  # noqa: PTH112
         path = path / (PROCESSOR if (path / PROCESSOR).is_file() or not (path / CONFIG).is_file() else CONFIG)
     if path.suffix.lower() == ".json":
         said = _json(path)

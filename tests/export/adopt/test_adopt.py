@@ -636,8 +636,9 @@ def test_the_working_directory_is_not_the_folder_of_no_name(tmp_path: Path, monk
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({**IMAGENET, "size": 224}))
     monkeypatch.chdir(tmp_path)
     assert preprocessing_like(".").mean == (0.485, 0.456, 0.406)
-    with pytest.raises(UsageError, match="--like"):
-        preprocessing_like("")
+    for text in ("", "x" * 5000):
+        with pytest.raises(UsageError, match="--like"):
+            preprocessing_like(text)
 
 
 def test_hugging_face_steps_are_taken_over_or_refused(tmp_path: Path) -> None:

@@ -356,6 +356,8 @@ def test_wrong_pictures_are_one_line_that_names_them(
         (["--max-drop", "1"], "give --data with labels"),
         (["--explain"], "give --reference"),
         (["--reference", "missing.onnx"], "missing.onnx: got no such file"),
+        (["--reference", "x" * 5000], "expected a model file"),
+        (["--data", "x" * 5000], "expected train/<label>"),
     ],
 )
 def test_wrong_usage_is_one_line(
