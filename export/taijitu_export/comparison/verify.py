@@ -85,8 +85,8 @@ def verify_file(
     if explain and reference is None:
         raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
     check_skipping(skip_unreadable, data)
-    check_percentage("--max-drop", max_drop)
-    check_percentage("--expect", expect)
+    max_drop = check_percentage("--max-drop", max_drop)
+    expect = check_percentage("--expect", expect)
     with Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
         pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))

@@ -83,6 +83,7 @@ def calibrate_file(
     if guarantee is not None:
         expected = "a number of percent from 0 to less than 100, which no number of pictures shows"
         check_number("--guarantee", guarantee, 0, 100, expected, below=True)
+        guarantee = float(guarantee)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
     card = ModelCard.read_onnx_metadata(file.metadata, file.path)
     if card.output != "logits":

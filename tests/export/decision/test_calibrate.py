@@ -8,6 +8,8 @@ import json
 import math
 import shutil
 import unicodedata
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +274,18 @@ def test_requests_outside_their_range_are_wrong_usage_without_a_command_line_too
     for guarantee in (value, 100.0):
         with pytest.raises(UsageError, match=f"--guarantee {guarantee:g}"):
             calibrate_file(model, data, tmp_path / "out.onnx", threshold=ThresholdRequest(), guarantee=guarantee)
+
+
+@pytest.mark.parametrize("kind", [int, np.float32, np.float64, np.int64, Fraction])
+def test_numbers_of_any_kind_are_written_as_the_command_writes_them(
+    model: Path, data: Path, tmp_path: Path, kind: Callable[[int], Any]
+) -> None:
+    request = ThresholdRequest(reject=kind(1))
+    calibrate_file(model, data, tmp_path / "out.onnx", threshold=request, guarantee=kind(90))
+    found = decision_of(tmp_path / "out.onnx")
+    assert (found.threshold, found.guarantee) == (1.0, 90.0)
+    assert {type(found.threshold), type(found.guarantee)} == {float}
+    assert str(ThresholdRequest(coverage=kind(90))) == "coverage 90 %"
 
 
 def test_the_temperature_of_logits_that_are_three_times_too_large_is_three() -> None:
