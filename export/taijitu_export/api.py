@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from taijitu_export.adopt.adopt import AdoptResult, adopt_file
 from taijitu_export.adopt.like import preprocessing_like
@@ -134,14 +136,15 @@ def adopt(
     """
     if isinstance(labels, (str, os.PathLike)):
         labels = read_labels(Path(labels))
+    sides: Any = None if size is None else tuple(map(_python, size))
     known = Preprocessing(
-        size=size_of(crop, size),
+        size=size_of(_python(crop), sides),
         resize=None if resize is None else resize_from_text(resize),
         interpolation=card_name("interpolation", interpolation, INTERPOLATIONS),
         colour=card_name("colour", color, COLOURS),
-        scale=scale,
-        mean=None if mean is None else tuple(mean),
-        std=None if std is None else tuple(std),
+        scale=_python(scale),
+        mean=None if mean is None else tuple(map(_python, mean)),
+        std=None if std is None else tuple(map(_python, std)),
         labels=None if labels is None else tuple(labels),
     )
     if like is not None:
@@ -299,6 +302,11 @@ def build_engine(
             answer=answer,
         )
     )
+
+
+def _python(number: Any) -> Any:
+    """Return a number of NumPy, which no card can hold, as Python's; anything else unchanged, for the checks."""
+    return number.item() if isinstance(number, np.generic) else number
 
 
 def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:

@@ -21,7 +21,13 @@ def percentage(text: str) -> float:
     return value
 
 
-def check_percentage(name: str, value: float | None) -> None:
-    """Raise UsageError unless it is a number from 0 to 100, or None; functions run without a command line too."""
-    if value is not None:
-        check_number(name, value, 0, 100, PERCENT)
+def check_percentage(name: str, value: float | None) -> float | None:
+    """Return a number of any kind, such as NumPy's, as a float; None for None.
+
+    Raises:
+        UsageError: It is not a number from 0 to 100; functions run without a command line too.
+    """
+    if value is None:
+        return None
+    check_number(name, value, 0, 100, PERCENT)
+    return float(value)

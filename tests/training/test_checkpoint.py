@@ -189,3 +189,9 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(saved: Path) -> None:
         checkpoint.save(content, saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == ["ckpt.pt"]
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "."])
+def test_a_path_that_no_file_can_have_is_an_error_of_the_checkpoint(path: str) -> None:
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import platform
+import stat
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_runtime.card import Architecture, InputSpec
-from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, first_line, one_line
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, first_line, one_line, path_fault
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.model_files import is_model
@@ -148,9 +149,14 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     do = "give a checkpoint that taijitu train wrote"
-    if not path.is_file():
-        got = "got a folder or device" if path.exists() else "no such file"
-        raise CheckpointError(f"{path}: {got}; {do}")
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path}: no such file; {do}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({path_fault(error)}); {do}") from None
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{path}: got a folder or device; {do}")
     if not zipfile.is_zipfile(path):
         if is_weights(path):
             raise CheckpointError(f"{path}: got a file of weights without taijitu's contract; {do}, {OR_MAKE_ONE}")

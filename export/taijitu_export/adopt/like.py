@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def preprocessing_like(text: str) -> Preprocessing:
     if source in ("timm", "torchvision") and name:
         return _like_published(text)
     path = Path(text)
-    if path.is_dir():
+    # An empty path would be the working directory. Path.is_dir raises for a name that is too long.
+    if text and os.path.isdir(path):  # noqa: PTH112
         path = path / (PROCESSOR if (path / PROCESSOR).is_file() or not (path / CONFIG).is_file() else CONFIG)
     if path.suffix.lower() == ".json":
         said = _json(path)
@@ -49,7 +51,7 @@ def preprocessing_like(text: str) -> Preprocessing:
             return _like_hugging_face(path, said)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{path}: got a value that is not a processor's ({error}); correct it") from None
-    raise UsageError(f"got --like {text}, expected {FORMS}")
+    raise UsageError(f"got --like {text or 'an empty name'}, expected {FORMS}")
 
 
 def preprocessing_of_metadata(metadata: Mapping[str, str]) -> Preprocessing:

@@ -107,6 +107,8 @@ def changed_pictures(found: Verification) -> list[tuple[str, str, str, str, str]
 
 def _probabilities(found: Predictions) -> str:
     bins = reliability(found)
+    if not bins:
+        return section("Probabilities", "There are none: the logits of every picture are NaN or infinite.", "")
     coverage, accuracy = coverage_and_accuracy(found)
     spread = np.unique(np.linspace(0, len(coverage) - 1, 200).astype(int))
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import zipfile
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +77,7 @@ def open_reference(path: Path, threads: int = 0) -> CheckpointClassifier | Class
 
 def is_zip(path: Path) -> bool:
     """Return whether the file is a zip archive by its content, as checkpoints are and model files are not."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    return os.path.isfile(path) and zipfile.is_zipfile(path)  # noqa: PTH113 -- Path.is_file raises without permission
 
 
 def class_order(candidate: ModelCard, reference: ModelCard) -> NDArray[np.int64]:

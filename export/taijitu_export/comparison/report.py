@@ -89,7 +89,8 @@ def _table(found: Verification) -> list[str]:
         if found.accuracy.top5_percent is not None:
             rows.append(f"{'top-5':12}" + "".join(f"{a.top5_percent:10.2f} %" for a in columns.values() if a))
     if found.calibration_errors:
-        rows.append(f"{'ECE':12}" + "".join(f"{points:10.2f} %" for points in found.calibration_errors.values()))
+        errors = found.calibration_errors.values()
+        rows.append(f"{'ECE':12}" + "".join(f"{'-':>12}" if math.isnan(e) else f"{e:10.2f} %" for e in errors))
     rows.append(f"{'pictures/s':12}" + "".join(f"{found.evidence.pictures_per_s[name]:12.0f}" for name in columns))
     return rows
 

@@ -133,9 +133,13 @@ def verdict_on_accuracy(
     return Verdict(Outcome.NOT_SHOWN, f"{reason}; for a narrower range {GIVE_REFERENCE}")
 
 
-def verdict_without_promise(accuracy: Accuracy, chance: float) -> Verdict:
-    """Judge a top-1 accuracy without anything to compare it with; at or below chance there is nothing to judge."""
-    reason = f"top-1 is {accuracy.top1_percent:.2f} %, compared with nothing; its card records no accuracy"
+def verdict_without_promise(accuracy: Accuracy, chance: float, split: str = "") -> Verdict:
+    """Judge a top-1 accuracy without anything to compare it with; at or below chance there is nothing to judge.
+
+    `split`: the role of the split that is judged, if it has one; the card may record the accuracy of another.
+    """
+    of = f" of {split}" if split else ""
+    reason = f"top-1 is {accuracy.top1_percent:.2f} %, compared with nothing; its card records no accuracy{of}"
     if not accuracy.top1_percent > 100 * chance:
         share = _share_of_commonest(chance)
         return Verdict(Outcome.NOT_JUDGED, f"{reason}, and {share}; {GIVE_REFERENCE} or --expect PERCENT")

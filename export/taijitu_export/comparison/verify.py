@@ -85,8 +85,8 @@ def verify_file(
     if explain and reference is None:
         raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
     check_skipping(skip_unreadable, data)
-    check_percentage("--max-drop", max_drop)
-    check_percentage("--expect", expect)
+    max_drop = check_percentage("--max-drop", max_drop)
+    expect = check_percentage("--expect", expect)
     with Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
         pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))
@@ -94,10 +94,8 @@ def verify_file(
             raise UsageError(
                 f"got {expect:g} % expected, which judges labelled pictures without a reference; give --data alone"
             )
-        if max_drop is not None and (pictures is None or pictures.targets is None):
-            raise UsageError(
-                f"got --max-drop {max_drop:g}, which judges labelled pictures; give --data with labels, or remove it"
-            )
+        if max_drop is not None:
+            _check_max_drop(max_drop, card, expect, pictures, has_reference=reference is not None)
         if skip_unreadable and pictures is not None:
             pictures = pictures.readable(card.input)
         evidence, other = answered(classifier, reference, pictures, threads)
@@ -107,6 +105,21 @@ def verify_file(
     if explain and reference is not None and not found.verdict.fine:
         return dataclasses.replace(found, divergence=_explained(candidate, reference, card.input, evidence))
     return found
+
+
+def _check_max_drop(
+    max_drop: float, card: ModelCard, expect: float | None, pictures: PictureSet | None, *, has_reference: bool
+) -> None:
+    """Raise UsageError where no accuracy drop is judged."""
+    if pictures is None or pictures.targets is None:
+        why = "which judges labelled pictures; give --data with labels, or remove it"
+    elif has_reference and len(card.labels) == 1:
+        why = "which judges answers, and a network with one label, which is judged by its logits; remove it"
+    elif not has_reference and _promise(card, expect, pictures) is None:
+        why = "and nothing that the accuracy may drop from; give --reference or --expect PERCENT, or remove it"
+    else:
+        return
+    raise UsageError(f"got --max-drop {max_drop:g}, {why}")
 
 
 def _judged(
@@ -132,7 +145,8 @@ def _judged(
     elif (promise := _promise(card, expect, evidence.pictures)) is not None:
         verdict = verdict_on_accuracy(measured, len(got), len(card.labels), *promise, max_drop, chance_share(targets))
     else:
-        verdict = verdict_without_promise(measured, chance_share(targets))
+        split = "" if evidence.pictures is None else role_of(evidence.pictures.split)
+        verdict = verdict_without_promise(measured, chance_share(targets), split)
     return Verification(
         verdict.with_not_judged(_not_judged(card, evidence, on_gpu=on_gpu)),
         card,

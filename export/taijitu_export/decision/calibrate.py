@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +78,12 @@ def calibrate_file(
     if not is_onnx(output):
         raise UsageError(f"got {output} as the output, expected a name in .onnx; give -o calibrated.onnx")
     check_output_path(output)
+    if other == "":  # a variable of the shell that is not set; as a path, it would be the working directory
+        raise _no_other(other)
     if guarantee is not None:
         expected = "a number of percent from 0 to less than 100, which no number of pictures shows"
         check_number("--guarantee", guarantee, 0, 100, expected, below=True)
+        guarantee = float(guarantee)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
     card = ModelCard.read_onnx_metadata(file.metadata, file.path)
     if card.output != "logits":
@@ -94,7 +97,6 @@ def calibrate_file(
         logits_of_others = None if others is None else _logits(classifier, others)
     other_label = other if other in card.labels else None
     other_index = None if other_label is None else card.labels.index(other_label)
-    prints = fingerprints(pictures.contents)
     choosing, measuring = halves(logits, targets, logits_of_others, other_index)
     decision = decision_of(
         choosing,
@@ -103,9 +105,9 @@ def calibrate_file(
         guarantee,
         other=other_label,
         pictures=len(pictures),
-        data_sha256=hashlib.sha256("\n".join(sorted(prints)).encode()).hexdigest(),
+        data_sha256=hashlib.sha256("\n".join(sorted(pictures.prints or ())).encode()).hexdigest(),
     )
-    remarks = _remarks(pictures, prints, others, decision.temperature)
+    remarks = _remarks(pictures, others, decision.temperature)
     result = _result(output, card.labels, decision, threshold, choosing, measuring, remarks)
     write_whole(output, with_decision(file, card, decision))
     return result
@@ -130,15 +132,13 @@ def _pictures(
     return pictures, pictures.targets, others
 
 
-def _remarks(
-    pictures: PictureSet, prints: Sequence[str], others: PictureSet | None, temperature: float
-) -> tuple[str, ...]:
-    """Return lines about the pictures with labels, whose hashes are `prints`, those of none of the labels, and both."""
+def _remarks(pictures: PictureSet, others: PictureSet | None, temperature: float) -> tuple[str, ...]:
+    """Return lines about the pictures with labels, those of none of the labels, and both."""
     remarks = [str(pictures), *pictures.remarks]
     if others is not None:
         remarks += [f"others: {others}", *others.remarks]
-        labelled = set(prints)
-        both = [name for name, one in zip(others.names, fingerprints(others.contents)) if one in labelled]
+        labelled = set(pictures.prints or ())
+        both = [name for name, one in zip(others.names, others.prints or ()) if one in labelled]
         if both:
             remarks.append(
                 f"warning: {len(both)} of the others have a label in the data too ({shown(listed(both, 1))}); the "
@@ -168,15 +168,20 @@ def _others(of_data: PictureSet, other: str, labels: tuple[str, ...]) -> Picture
     folder = Path(other)
     if len(of_data):
         others = of_data
-    elif folder.is_dir():
+    elif os.path.isdir(folder):  # noqa: PTH112 -- Path.is_dir raises for a name that is too long
         found = scan_folder(folder)
-        others = PictureSet(folder, "", list(found.pictures.values()), None, labels, found.left_out)
+        contents = list(found.pictures.values())
+        others = PictureSet(folder, "", contents, None, labels, found.left_out, prints=tuple(fingerprints(contents)))
     else:
-        raise UsageError(
-            f"got --other {other}, expected a label of the model, a label of the data, or a folder of pictures; check "
-            "the name"
-        )
+        raise _no_other(other)
     return others
+
+
+def _no_other(got: str) -> UsageError:
+    return UsageError(
+        f"got --other {shown(got) or 'an empty name'}, expected a label of the model, a label of the data, or a folder "
+        "of pictures; check the name"
+    )
 
 
 def _logits(classifier: Classifier, pictures: PictureSet) -> NDArray[np.float32]:

@@ -39,9 +39,11 @@ class ThresholdRequest:
         given = [f"--{name}" for name, value in dataclasses.asdict(self).items() if value is not None]
         if len(given) > 1:
             raise UsageError(f"got {' and '.join(given)}, expected one of them: each sets the threshold; keep one")
-        check_percentage("--accuracy", self.accuracy)
-        check_percentage("--coverage", self.coverage)
         check_threshold(self.reject, "--reject")
+        # As floats, which a card can hold: a number of any kind may be given.
+        object.__setattr__(self, "accuracy", check_percentage("--accuracy", self.accuracy))
+        object.__setattr__(self, "coverage", check_percentage("--coverage", self.coverage))
+        object.__setattr__(self, "reject", None if self.reject is None else float(self.reject))
 
     @property
     def asks(self) -> bool:

@@ -75,7 +75,7 @@ class PrecisionRequest:
         if purpose is not None:
             check_name("purpose", purpose, PURPOSES)
         check_skipping(skip_unreadable, data, "--calibration")
-        check_percentage("--max-drop", max_drop)
+        max_drop = check_percentage("--max-drop", max_drop)
         if purpose is not None and precision != "int8":
             raise UsageError(f"got --for {purpose} with --precision {precision}, which is for both; remove --for")
         if precision == "fp32":

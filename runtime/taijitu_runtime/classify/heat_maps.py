@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class HeatMaps:
     def __init__(self, folder: Path, inputs: Sequence[Input]) -> None:
         self._targets: dict[Input, Path] = {}
         taken: dict[Path, Input] = {}
-        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        # A link to nothing is there too: no folder can be made in its place.
+        existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
         if not existing.is_dir():
             raise UsageError(
                 f"got --explain {shown(folder)}, expected a folder or a new name, but {shown(existing)} is not a "

@@ -40,6 +40,13 @@ def fingerprints(contents: Sequence[Content] | NDArray[np.uint8], *, hidden: boo
     return found
 
 
+def copies_among(prints: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the index of every copy, and that of the first picture of its content, except of unreadable files."""
+    first: dict[str, int] = {}
+    copies = ((i, first.setdefault(one, i)) for i, one in enumerate(prints) if one != UNREADABLE)
+    return [(copy, original) for copy, original in copies if copy != original]
+
+
 def dataset_sha256(found: Found, prints: Mapping[Role, Sequence[str]]) -> str:
     """Return the sha256 of an archive, or one for all pictures of a folder or list.
 

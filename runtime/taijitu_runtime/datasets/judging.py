@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from taijitu_runtime.console import shown
-from taijitu_runtime.datasets.fingerprints import UNREADABLE, fingerprints
+from taijitu_runtime.datasets.fingerprints import fingerprints
 from taijitu_runtime.datasets.found import Found, LeftOut, Split
 from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.label_statistics import label_counts
@@ -57,13 +55,12 @@ def _judging(found: Found, labels: Labels, trained_on: TrainedOn | None) -> Pict
     roles: tuple[Role, ...] = ("test", "val", "", "train")
     role = next(role for role in roles if role in found.splits)
     judging = _labelled(found, found.splits[role], labels)
-    prints = fingerprints(judging.contents)
+    prints = tuple(fingerprints(judging.contents))
+    judging = dataclasses.replace(judging, prints=prints)
     if trained_on is not None and role in ("", "train") and (held := _held_out(judging, labels, trained_on, prints)):
-        _, held_out = _parted(judging, held, trained_on)
-        return dataclasses.replace(held_out, cautions=_copies(held_out, [*itertools.compress(prints, held)]))
+        return _parted(judging, held, trained_on)[1]
     if role != "train":
-        seen = () if trained_on is None else _seen(trained_on, prints)
-        return dataclasses.replace(judging, cautions=(*seen, *_copies(judging, prints)))
+        return dataclasses.replace(judging, seen="" if trained_on is None else _seen(trained_on, prints))
     raise _train_alone(source)
 
 
@@ -153,30 +150,16 @@ def _divided(whole: PictureSet, labels: Labels) -> tuple[PictureSet, PictureSet]
     return own, dataclasses.replace(others, targets=None, part=f"those of {other}", left_out=LeftOut())
 
 
-def _seen(trained_on: TrainedOn, prints: Sequence[str]) -> tuple[str, ...]:
-    """Return the caution that the network was trained on some of the pictures, whose fingerprints are `prints`."""
+def _seen(trained_on: TrainedOn, prints: Sequence[str]) -> str:
+    """Return the caution that the network was trained on some of the pictures; empty where it was not.
+
+    `prints`: the fingerprints of the pictures.
+    """
     if not (share := trained_on.found(prints)):
-        return ()
+        return ""
     return (
         f"got pictures that the network was trained on ({100 * share:.0f} % of all such are here), expected others; on "
-        "new ones it will do worse: give pictures that were held out, or made since",
-    )
-
-
-def _copies(pictures: PictureSet, prints: Sequence[str]) -> tuple[str, ...]:
-    """Return the caution that some pictures, whose fingerprints are `prints`, are there more than once."""
-    first: dict[str, int] = {}
-    copies = [(i, original) for i, one in enumerate(prints) if (original := first.setdefault(one, i)) != i]
-    copies = [pair for pair in copies if prints[pair[0]] != UNREADABLE]
-    if not copies:
-        return ()
-    names, targets = pictures.names, pictures.targets
-    other_label = [pair for pair in copies if targets is not None and targets[pair[0]] != targets[pair[1]]]
-    copy, original = (other_label or copies)[0]
-    labels = f", {len(other_label)} of them with another label" if other_label else ""
-    return (
-        f"got {len(copies)} copies of pictures that are here already{labels} ({shown(names[copy])} is "
-        f"{shown(names[original])}), which count each time; remove the copies",
+        "new ones it will do worse: give pictures that were held out, or made since"
     )
 
 

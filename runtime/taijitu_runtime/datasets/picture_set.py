@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import shown
+from taijitu_runtime.datasets.fingerprints import copies_among
 from taijitu_runtime.datasets.found import Content, LeftOut, bytes_of, chosen, name_of
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.errors import DataError, PictureError, UsageError
@@ -38,7 +39,8 @@ class PictureSet:
         targets: int64 (N,), indices of `labels`, which are the model's; None for pictures without labels.
         left_out: The files of `source` that were not taken.
         part: A description of these pictures where they are only a part of the split.
-        cautions: Reasons, apart from the labels' counts, why a judgement on them may mislead.
+        prints: The fingerprints of the pictures, by which copies among them are named; None where nobody asked.
+        seen: That the network was trained on some of them, in words; empty if it was not, or if nobody asked.
     """
 
     source: Path
@@ -48,14 +50,20 @@ class PictureSet:
     labels: tuple[str, ...]
     left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
     part: str = ""
-    cautions: tuple[str, ...] = ()
+    prints: tuple[str, ...] | None = None
+    seen: str = ""
 
     def __len__(self) -> int:
         return len(self.contents)
 
     def __str__(self) -> str:
         split = f"/{self.split}" if self.split else ""
-        return f"{len(self)} pictures of {shown(self.source.name)}{split}{f', {self.part}' if self.part else ''}"
+        return f"{len(self)} pictures of {self.source_name}{split}{f', {self.part}' if self.part else ''}"
+
+    @property
+    def source_name(self) -> str:
+        """The name of the folder or file, also where its path is only a dot."""
+        return shown(Path(os.path.abspath(self.source)).name or self.source)  # noqa: PTH100 -- ".." is one above
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,6 +76,11 @@ class PictureSet:
     def label_counts(self) -> dict[str, int]:
         """The number of pictures per label, in the model's order; empty without labels."""
         return {} if self.targets is None else label_counts(self.targets, self.labels)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """The reasons, apart from the labels' counts, why a judgement on these pictures may mislead."""
+        return tuple(filter(None, (self.seen, self._copies())))
 
     @property
     def warnings(self) -> list[str]:
@@ -86,7 +99,8 @@ class PictureSet:
     def subset(self, index: NDArray[np.int64]) -> PictureSet:
         """Return the pictures at `index`, int64 (M,), ascending."""
         targets = None if self.targets is None else self.targets[index]
-        return dataclasses.replace(self, contents=chosen(self.contents, index), targets=targets)
+        prints = None if self.prints is None else tuple(self.prints[i] for i in index.tolist())
+        return dataclasses.replace(self, contents=chosen(self.contents, index), targets=targets, prints=prints)
 
     def readable(self, spec: InputSpec) -> PictureSet:
         """Return the pictures that can be decoded; `left_out` names the others. DataError if there is none."""
@@ -122,6 +136,19 @@ class PictureSet:
     def array(self, spec: InputSpec) -> NDArray[np.uint8]:
         """Return all pictures in one array, uint8 RGB (N, H, W, 3)."""
         return np.concatenate(list(self.batches(spec)))
+
+    def _copies(self) -> str:
+        """Return the caution that some of the pictures are there more than once; empty where none is."""
+        if not (copies := copies_among(self.prints or ())):
+            return ""
+        names, targets = self.names, self.targets
+        other_label = [pair for pair in copies if targets is not None and targets[pair[0]] != targets[pair[1]]]
+        copy, original = (other_label or copies)[0]
+        labels = f", {len(other_label)} of them with another label" if other_label else ""
+        return (
+            f"got {len(copies)} copies of pictures that are here already{labels} ({shown(names[copy])} is "
+            f"{shown(names[original])}), which count each time; remove the copies"
+        )
 
     def _name(self, content: Content) -> str:
         name = name_of(content)

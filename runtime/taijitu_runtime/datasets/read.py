@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from taijitu_runtime.datasets.layout import Reading, found_in
 from taijitu_runtime.datasets.lists import LIST_SUFFIXES, read_list
 from taijitu_runtime.datasets.published.forms import PUBLISHED, Published
 from taijitu_runtime.datasets.scan import scan_folder, scan_tar
-from taijitu_runtime.errors import DataError
+from taijitu_runtime.errors import DataError, path_fault
 from taijitu_runtime.pictures.formats import FIRST_BYTES
 
 FORMS = (
@@ -24,11 +25,17 @@ FORMS = (
 def read_dataset(path: Path, reading: Reading | None = None) -> Found:
     """Read the pictures at `path` without decoding. Raises DataError for missing, damaged or misplaced files."""
     reading = Reading() if reading is None else reading
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: got no such file or folder; expected {FORMS}") from None
+    except (OSError, ValueError) as error:
+        got = f"got a path that cannot be read ({path_fault(error)})"
+        raise DataError(f"{path}: {got}; expected {FORMS}; check it and its permissions") from None
+    if stat.S_ISDIR(mode):
         return _read_folder(path, reading)
-    if not path.is_file():
-        got = "got neither a file nor a folder" if path.exists() else "got no such file or folder"
-        raise DataError(f"{path}: {got}; expected {FORMS}")
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: got neither a file nor a folder; expected {FORMS}")
     if path.suffix.lower() in LIST_SUFFIXES:
         return read_list(path, reading.needed)
     return _read_tar(path, reading)

@@ -74,6 +74,11 @@ class ClassMaps:
         batch = max(2, self._input.min_batch) if self._input.max_batch != 1 else 1
         random = np.random.default_rng(0).integers(0, 256, self._input.shape(batch))
         logits, maps = self._run(random.astype(self._input.dtype), MEANS)
+        if not np.isfinite(logits).all():
+            raise ExplanationError(
+                f"{self._path}: got logits that are NaN or infinite, expected finite numbers; export the model again "
+                "from a checkpoint that has none"
+            )
         error, allowed = np.abs(maps.mean(axis=(2, 3)) - logits).max(), ALLOWED_ERROR * np.ptp(logits)
         if not error <= allowed:
             raise ExplanationError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import check_number
 from taijitu_runtime.explain.heat_map import MOST_SIDE, draw_heat_map
 from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import decode_picture
@@ -50,8 +50,8 @@ class Explanation:
             InputError: It is not a picture, such as an array of another dtype or shape.
             UsageError: There is no such answer.
         """
-        if not 0 <= answer < len(self.maps):
-            raise UsageError(f"got answer {answer}, expected 0 to {len(self.maps) - 1}, one of those explained")
+        last = len(self.maps) - 1
+        check_number("answer", answer, 0, last, f"0 to {last}, one of those explained", whole=True)
         if isinstance(picture, np.ndarray):
             check_picture(picture)
         pixels = picture if isinstance(picture, np.ndarray) else decode_picture(picture, limits, MOST_SIDE)

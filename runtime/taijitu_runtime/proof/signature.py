@@ -10,12 +10,15 @@ import hashlib
 import re
 from pathlib import Path
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.engine_card import sidecar_of
-from taijitu_runtime.errors import ArtefactError, UsageError, require
+from taijitu_runtime.errors import ArtefactError, UsageError, listed, require
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.onnx_graph.external_data import external_files
 
-_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_LINE = re.compile(r"(\\?)([0-9a-f]{64}) [ *](.+)")
+_ESCAPED = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
+"""What sha256sum writes for these characters of a name, in a line that begins with a backslash then."""
 
 
 def check_signature(model: Path, key: Path) -> None:
@@ -31,14 +34,16 @@ def check_signature(model: Path, key: Path) -> None:
         MissingDependencyError: cryptography is not installed.
     """
     sums, signature = model.with_name(f"{model.name}.sha256"), model.with_name(f"{model.name}.sha256.sig")
-    listed = _read(sums, "the sums of its files")
-    _verify(key, _read(signature, "the signature of its sums"), listed, signature)
-    signed = _signed(listed, sums)
+    content = _read(sums, "the sums of its files")
+    _verify(key, _read(signature, "the signature of its sums"), content, signature)
+    signed = _signed(content, sums)
     for path in files_of(model):
         name = path.relative_to(model.parent).as_posix()
         if name not in signed:
+            there = f"lines for {shown(listed(signed))} alone" if signed else "no line"
             raise ArtefactError(
-                f"{sums}: got no line for {name}, expected one for each file of the model; sign it again"
+                f"{sums}: got {there}, expected one for {shown(name)} and each file of the model, by its name in "
+                "their folder; sign it again there"
             )
         if hashlib.sha256(_read(path, "a file of the signed model")).hexdigest() != signed[name]:
             raise ArtefactError(f"{path}: got another content than the one that was signed; fetch the file again")
@@ -85,10 +90,13 @@ def _verify(key: Path, signature: bytes, content: bytes, path: Path) -> None:
 def _signed(sums: bytes, path: Path) -> dict[str, str]:
     """Return the digests of sha256sum's lines, by name."""
     found = {}
-    for number, line in enumerate(sums.decode("utf-8", "replace").splitlines(), 1):
+    # Not splitlines: a name may have what Unicode counts as an end of a line. As os.fsdecode, on any system.
+    text = sums.decode("utf-8", "surrogateescape").replace("\r\n", "\n").removesuffix("\n")
+    for number, line in enumerate(text.split("\n") if text else [], 1):
         if (match := _LINE.fullmatch(line)) is None:
             raise ArtefactError(
                 f"{path}: got {line[:40]!r} in line {number}, expected a line of sha256sum; sign it again"
             )
-        found[match[2]] = match[1]
+        escape, digest, name = match.groups()
+        found[re.sub(r"\\[\\nr]", lambda one: _ESCAPED[one[0]], name) if escape else name] = digest
     return found

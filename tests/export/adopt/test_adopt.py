@@ -106,6 +106,15 @@ def test_a_foreign_file_becomes_an_artefact_that_answers_like_it(
     assert result.card.labels == LABELS
 
 
+def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx")
+    numbers: dict[str, Any] = {"mean": np.array(USUAL["mean"]), "std": np.array(USUAL["std"]), "scale": np.float64(0.5)}
+    size: Any = (np.int64(12), np.uint16(16))
+    found = adopt(source, tmp_path / "adopted.onnx", **{**USUAL, **numbers, "size": size}).card.input
+    assert (list(found.mean), list(found.std), found.scale) == (USUAL["mean"], USUAL["std"], 0.5)
+    assert (found.height, found.width) == (12, 16)
+
+
 def test_a_shape_that_the_file_states_wrongly_keeps_no_old_opset(tmp_path: Path) -> None:
     source = make_foreign_onnx(tmp_path / "foreign.onnx", opset=11, ir_version=6)
     model = onnx.load(source)
@@ -657,6 +666,15 @@ def test_each_hugging_face_processor_has_its_own_rule_of_sizes(tmp_path: Path, k
     found = preprocessing_like(str(tmp_path))
     assert found.resize is not None
     assert (found.resize.rule, found.resize.size, found.usual_size) == (rule, size, final)
+
+
+def test_the_working_directory_is_not_the_folder_of_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**IMAGENET, "size": 224}))
+    monkeypatch.chdir(tmp_path)
+    assert preprocessing_like(".").mean == (0.485, 0.456, 0.406)
+    for text in ("", "x" * 5000):
+        with pytest.raises(UsageError, match="--like"):
+            preprocessing_like(text)
 
 
 def test_hugging_face_steps_are_taken_over_or_refused(tmp_path: Path) -> None:

@@ -134,6 +134,15 @@ def test_nan_is_a_wrong_answer_and_never_fine(data: Path, tmp_path: Path, capsys
     assert refused(capsys, reference, "--reference", candidate).endswith("expected a sound reference; give another\n")
 
 
+def test_a_calibration_error_of_no_number_is_not_printed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, page = make_tiny_onnx(tmp_path / "a.onnx", scale=math.nan), tmp_path / "page.html"
+    assert verify_cli.main([str(model), "--data", str(data), "--report", str(page)]) == 1
+    for text in (capsys.readouterr().out, page.read_text()):
+        assert "nan " not in text.replace("NaN", "")
+
+
 def test_labels_in_another_order_are_matched_by_name(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,6 +252,8 @@ def test_the_recorded_accuracy_is_that_of_the_split_that_is_judged(
     model = make_tiny_onnx(tmp_path / "a.onnx", labels=tuple(PAINT), card=card)
     _, found = verify(capsys, model, "--data", tmp_path / "data")
     assert found["verdict"] == verdict
+    if "compared with nothing" in found["reason"]:
+        assert f"no accuracy of {split}" in found["reason"], "the card records that of another split"
 
 
 def test_pictures_of_one_label_alone_judge_nothing_and_the_others_are_named(
@@ -256,6 +267,18 @@ def test_pictures_of_one_label_alone_judge_nothing_and_the_others_are_named(
     assert any("'green', 'blue'" in what for what in found["not_judged"])
     code, found = verify(capsys, candidate, "--data", data, "--expect", "35", "--max-drop", "0")
     assert (code, found["verdict"]) == (1, "not judged"), "always answering red passes that bar too"
+
+
+def test_a_drop_takes_something_that_it_is_judged_by(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = card_dict(("red",), output="probabilities")
+    model, one = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "1.onnx", labels=("red",), card=card)
+    red = shutil.copytree(data / "test" / "red", tmp_path / "one" / "red").parent
+    for arguments in ((model, "--data", data), (one, "--data", red, "--reference", one)):
+        assert "--max-drop 5" in refused(capsys, *arguments, "--max-drop", "5")
+        assert verify(capsys, *arguments)[1]["verdict"] != "not fine"
+    verify(capsys, model, "--data", data, "--expect", "70", "--max-drop", "5")
 
 
 def test_expecting_an_accuracy_takes_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,6 +356,8 @@ def test_wrong_pictures_are_one_line_that_names_them(
         (["--max-drop", "1"], "give --data with labels"),
         (["--explain"], "give --reference"),
         (["--reference", "missing.onnx"], "missing.onnx: got no such file"),
+        (["--reference", "x" * 5000], "expected a model file"),
+        (["--data", "x" * 5000], "expected train/<label>"),
     ],
 )
 def test_wrong_usage_is_one_line(

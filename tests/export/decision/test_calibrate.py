@@ -8,6 +8,8 @@ import json
 import math
 import shutil
 import unicodedata
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,33 @@ def test_others_that_have_a_label_too_are_named(model: Path, data: Path, tmp_pat
     assert any(line.startswith("warning") and str(count) in line and ".png" in line for line in remarks)
 
 
+@pytest.mark.parametrize("other", ["", "a\0b", "x" * 5000])
+def test_the_working_directory_is_not_the_folder_of_no_name(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    for grey in range(40):
+        Image.new("RGB", (8, 8), (100 + grey,) * 3).save(tmp_path / f"{grey}.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="--other"):
+        calibrate_file(model, data, tmp_path / "out.onnx", threshold=ThresholdRequest(), other=other)
+
+
+def test_copies_are_named_with_the_pictures_that_they_are_among(model: Path, data: Path, tmp_path: Path) -> None:
+    def copies(of: Path, other: Path | str) -> list[int]:
+        found = calibrate_file(model, of, tmp_path / "out.onnx", threshold=ThresholdRequest(), other=str(other))
+        return [
+            int(line.split()[2]) for line in found.remarks if line.startswith("warning: got ") and " copies " in line
+        ]
+
+    (tmp_path / "none").mkdir()
+    for number in range(40):
+        Image.new("RGB", (8, 8), (100 + number % 30,) * 3).save(tmp_path / "none" / f"{number}.png")
+    both = shutil.copytree(data, tmp_path / "both")
+    shutil.copytree(tmp_path / "none", both / "none")
+    in_data = 1  # two pictures of the fixture have the same colour
+    assert copies(data, tmp_path / "none") == copies(both, "none") == [in_data, 10]
+
+
 def test_a_temperature_at_the_end_of_its_range_is_a_warning(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,6 +274,18 @@ def test_requests_outside_their_range_are_wrong_usage_without_a_command_line_too
     for guarantee in (value, 100.0):
         with pytest.raises(UsageError, match=f"--guarantee {guarantee:g}"):
             calibrate_file(model, data, tmp_path / "out.onnx", threshold=ThresholdRequest(), guarantee=guarantee)
+
+
+@pytest.mark.parametrize("kind", [int, np.float32, np.float64, np.int64, Fraction])
+def test_numbers_of_any_kind_are_written_as_the_command_writes_them(
+    model: Path, data: Path, tmp_path: Path, kind: Callable[[int], Any]
+) -> None:
+    request = ThresholdRequest(reject=kind(1))
+    calibrate_file(model, data, tmp_path / "out.onnx", threshold=request, guarantee=kind(90))
+    found = decision_of(tmp_path / "out.onnx")
+    assert (found.threshold, found.guarantee) == (1.0, 90.0)
+    assert {type(found.threshold), type(found.guarantee)} == {float}
+    assert str(ThresholdRequest(coverage=kind(90))) == "coverage 90 %"
 
 
 def test_the_temperature_of_logits_that_are_three_times_too_large_is_three() -> None:

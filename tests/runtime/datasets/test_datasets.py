@@ -444,3 +444,9 @@ def test_a_list_with_the_paths_of_windows_is_read(tmp_path: Path) -> None:
     lay_out(tmp_path, "a/1.jpg", "a/2.jpg")
     (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbfpath,label\r\na\\1.jpg,cat\r\na\\2.jpg,dog\r\n")
     assert labelled(read_dataset(tmp_path / "list.csv"))[""].keys() == {"../a/1.jpg", "../a/2.jpg"}
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b"])
+def test_a_path_that_no_data_can_have_is_an_error_of_the_data(path: str) -> None:
+    with pytest.raises(DataError):
+        read_dataset(Path(path))

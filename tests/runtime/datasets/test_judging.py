@@ -72,3 +72,17 @@ def test_pictures_never_both_calibrate_and_judge(data: Path) -> None:
     calibrating, judging = calibration_and_judging(data / "train", COLOURS, 100)
     assert (len(calibrating), len(judging)) == (6, 6)
     assert not set(calibrating.names) & set(judging.names)
+
+
+def test_copies_that_cannot_be_decoded_do_not_count(data: Path) -> None:
+    for name in ("red/a.png", "blue/b.png"):
+        (data / "test" / name).write_bytes(b"damaged")
+    found = evaluation_pictures(data, COLOURS)
+    assert len(found.cautions) == 1
+    assert not found.readable(ModelCard.from_dict(card_dict()).input).cautions
+
+
+@pytest.mark.parametrize("path", [".", "../data", "test/.."])
+def test_a_folder_has_its_name_by_any_path(data: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(data)
+    assert str(evaluation_pictures(Path(path), COLOURS)) == "12 pictures of data/test"

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -147,7 +148,8 @@ def test_a_heat_map_colours_what_speaks_for_the_label_and_darkens_what_is_not_se
 def test_what_was_not_explained_is_not_drawn(tiny_onnx: Path, half: Path) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
         explanation = classifier.explain(half, 2)
-    for answer in (2, -1):
+    wrong_answers: list[Any] = [2, -1, 0.5, "red", None, True]
+    for answer in wrong_answers:
         with pytest.raises(UsageError, match=str(answer)):
             explanation.draw(half, answer)
     pixels = plain((255, 0, 0), 20, 40)
@@ -196,7 +198,8 @@ def test_nothing_is_overwritten_by_a_heat_map(tiny_onnx: Path, pictures: Path, t
     assert [path.name for path in tmp_path.iterdir()] == ["red.png.png"]
     assert run(tiny_onnx, pictures / "red.png", pictures / "red.png", "--explain", tmp_path / "new") == 2
     assert not (tmp_path / "new").exists()
-    for folder in (tmp_path / "red.png.png", tmp_path / "red.png.png" / "deeper"):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for folder in (tmp_path / "red.png.png", tmp_path / "red.png.png" / "deeper", tmp_path / "link"):
         capsys.readouterr()
         assert run(tiny_onnx, pictures / "red.png", "--explain", folder) == 2
         assert "--explain" in capsys.readouterr().err
@@ -209,4 +212,10 @@ def test_a_network_without_maps_is_told_before_a_picture_is_read(tmp_path: Path,
     assert (printed.out, len(printed.err.splitlines())) == ("", 1)
     assert str(model) in printed.err
     with Classifier.from_file(model) as classifier, pytest.raises(ExplanationError, match="Add"):
+        classifier.explain(plain((9, 9, 9)))
+
+
+def test_a_network_whose_logits_are_not_finite_is_told_in_one_line(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx", scale=float("nan"))
+    with Classifier.from_file(model) as classifier, pytest.raises(ExplanationError, match="NaN"):
         classifier.explain(plain((9, 9, 9)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -68,6 +69,24 @@ def test_anything_else_is_not(signed: Path, change: Callable[[Path], object], na
     found = prove(signed, key=signed.with_name("public.pem"))
     assert found.outcome == "failed"
     assert names in found.faults[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["back\\slash.onnx", "line\nend.onnx", "carriage\rreturn.onnx", "separator\u2028.onnx", "latin\udcfc.onnx"]
+)
+def test_a_model_of_any_name_can_be_signed(signed: Path, name: str) -> None:
+    model = signed.rename(signed.with_name(name))
+    quoted = shlex.quote(name)
+    run(model.parent, f"sha256sum {quoted} > {quoted}.sha256")
+    run(model.parent, f"openssl pkeyutl -sign -rawin -inkey private.pem -in {quoted}.sha256 -out {quoted}.sha256.sig")
+    check_signature(model, model.with_name("public.pem"))
+
+
+def test_sums_that_were_written_in_another_folder_are_told_by_the_names_in_them(signed: Path) -> None:
+    run(signed.parent.parent, f"sha256sum {signed.parent.name}/model.onnx > {signed}.sha256")
+    run(signed.parent, f"openssl pkeyutl -sign -rawin -inkey private.pem -in {signed}.sha256 -out {signed}.sha256.sig")
+    with pytest.raises(ArtefactError, match=f"{signed.parent.name}/model.onnx.*each file"):
+        check_signature(signed, signed.with_name("public.pem"))
 
 
 def test_each_file_of_the_model_must_be_signed(signed: Path) -> None:

@@ -36,7 +36,7 @@ from taijitu_export.comparison.comparison import chance_share
 from taijitu_export.fewest import fewest
 from taijitu_export.progress import DELAY_S
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.console import Progress, shown
+from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import PictureSet, evaluation_pictures, read_dataset
 from taijitu_runtime.errors import DataError, UsageError, listed
 from taijitu_runtime.labels import checked_labels
@@ -180,7 +180,7 @@ def find_contract(original: Original, standard: onnx.ModelProto, known: Preproce
     answers = CandidateAnswers(original, standard, pictures, targets, MOST_PICTURES)
     with Progress(None, "answers", delay_s=DELAY_S) as bar:
         search, left, order = _searched(space, answers, pictures.labels, bar, is_given=known.labels is not None)
-    described = f"{len(answers)} pictures of {shown(pictures.source.name)}"
+    described = f"{len(answers)} pictures of {pictures.source_name}"
     if len(left) > 1:
         raise UndecidedError(_apart(left, search, described), tuple(search.all_of(left)), search.score(left[0]).percent)
     labels = tuple(pictures.labels[label] for label in np.argsort(order))
