@@ -31,6 +31,7 @@ from taijitu_export.engine.shapes import Shapes
 from taijitu_export.onnx.forms import Layout
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.to_onnx.export import OnnxResult, export_file
+from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import read_labels
 from taijitu_runtime.output_path import output_next_to
 
@@ -136,15 +137,17 @@ def adopt(
     """
     if isinstance(labels, (str, os.PathLike)):
         labels = read_labels(Path(labels))
-    sides: Any = None if size is None else tuple(map(_python, size))
+    sides: Any = _numbers("size", size, "(height, width)")
+    if sides is not None and len(sides) != 2:
+        raise UsageError(f"got size={size!r}, expected (height, width)")
     known = Preprocessing(
         size=size_of(_python(crop), sides),
         resize=None if resize is None else resize_from_text(resize),
         interpolation=card_name("interpolation", interpolation, INTERPOLATIONS),
         colour=card_name("colour", color, COLOURS),
         scale=_python(scale),
-        mean=None if mean is None else tuple(map(_python, mean)),
-        std=None if std is None else tuple(map(_python, std)),
+        mean=_numbers("mean", mean, "a list of one number, or of one per channel"),
+        std=_numbers("std", std, "a list of one number, or of one per channel"),
         labels=None if labels is None else tuple(labels),
     )
     if like is not None:
@@ -302,6 +305,15 @@ def build_engine(
             answer=answer,
         )
     )
+
+
+def _numbers(name: str, got: Any, expected: str) -> tuple[Any, ...] | None:
+    """Return a sequence or array of numbers, or None, as a tuple of Python's. UsageError for anything else."""
+    if got is None:
+        return None
+    if isinstance(got, str) or not isinstance(got, (Sequence, np.ndarray)):
+        raise UsageError(f"got {name}={got!r}, expected {expected}")
+    return tuple(map(_python, got))
 
 
 def _python(number: Any) -> Any:

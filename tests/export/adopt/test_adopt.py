@@ -115,6 +115,14 @@ def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
     assert (found.height, found.width) == (12, 16)
 
 
+@pytest.mark.parametrize("wrong", [{"size": 12}, {"size": (12,)}, {"mean": 0.5}, {"std": "0.5"}])
+def test_a_number_in_place_of_several_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx")
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        adopt(source, tmp_path / "adopted.onnx", **{**USUAL, **wrong})
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign.onnx"]
+
+
 def test_a_shape_that_the_file_states_wrongly_keeps_no_old_opset(tmp_path: Path) -> None:
     source = make_foreign_onnx(tmp_path / "foreign.onnx", opset=11, ir_version=6)
     model = onnx.load(source)
