@@ -21,7 +21,7 @@ from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.decision.rule import DecisionRule
-from taijitu_runtime.errors import InputError, PictureError, UsageError, check_number, describe
+from taijitu_runtime.errors import ArtefactError, InputError, PictureError, UsageError, check_number, describe
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.pictures.limits import LIMITS, Limits
@@ -263,7 +263,10 @@ class Classifier:
         Raises:
             ArtefactError: One of them is NaN or infinite.
         """
-        return scores_from_logits(logits, temperature_of(self.card.decision), self.card.output)
+        try:
+            return scores_from_logits(logits, temperature_of(self.card.decision), self.card.output)
+        except ArtefactError as error:
+            raise ArtefactError(f"{self.backend.path}: {error}") from None
 
     def predictions(
         self, logits: NDArray[np.float32], top: int | None = None, *, threshold: float | None = None

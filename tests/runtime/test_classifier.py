@@ -15,6 +15,7 @@ from taijitu_runtime.answers import Answer, Prediction
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, InputError, PictureError, UsageError
 from tests.helpers.image_file import image_file
+from tests.helpers.tiny_model import make_tiny_onnx
 
 Maker = Callable[..., Path]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -32,6 +33,12 @@ def png(colour: tuple[int, int, int]) -> bytes:
 def test_one_picture_in_place_of_several_is_refused_and_not_read_letter_by_letter(tiny_onnx: Path, one: Any) -> None:
     with Classifier.from_file(tiny_onnx) as classifier, pytest.raises(InputError):
         classifier.predict_each(one)
+
+
+def test_a_model_that_answers_with_nan_is_named(tmp_path: Path) -> None:
+    broken = make_tiny_onnx(tmp_path / "broken.onnx", scale=float("nan"))
+    with Classifier.from_file(broken) as classifier, pytest.raises(ArtefactError, match=r"broken\.onnx"):
+        classifier.predict(png(RED))
 
 
 def test_one_picture_gives_one_prediction_with_all_labels_of_a_small_model(tiny_onnx: Path, pictures: Path) -> None:

@@ -188,7 +188,7 @@ def _logits(classifier: Classifier, pictures: PictureSet) -> NDArray[np.float32]
     batches = pictures.batches(classifier.card.input, BATCH)
     found = [classifier.logits(batch) for batch in tracked("answering", batches, -(-len(pictures) // BATCH))]
     logits = np.concatenate(found)
-    scores_from_logits(logits)  # refuses what is not finite
+    classifier.scores(logits)  # refuses what is not finite
     return logits
 
 
