@@ -110,6 +110,13 @@ def check_choice(field: str, got: object, known: tuple[str, ...]) -> None:
         raise fail(field, got, " or ".join(f'"{name}"' for name in known))
 
 
+def check_finite(field: str, got: Any, low: float, high: float, expected: str) -> None:
+    """Raise ArtefactError, naming what is `expected`, unless `got` is a finite number from `low` to `high`."""
+    if type(got) not in (int, float) or not math.isfinite(got) or not low <= got <= high:
+        bounds = "" if math.isinf(high) else f" from {low:g} to {high:g}"
+        raise fail(field, got, f"{expected}{bounds}")
+
+
 def check_version(got: object, newest: int) -> None:
     """Raise ArtefactError unless `got` is a format version from 1 to `newest`, the one that this package writes."""
     if type(got) is not int or got < 1:
