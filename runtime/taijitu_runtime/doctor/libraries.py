@@ -10,7 +10,7 @@ from typing import NamedTuple
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.cures import cure
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
-from taijitu_runtime.doctor.system import Interpreter, dotted
+from taijitu_runtime.doctor.system import Interpreter, dotted, system_venv
 from taijitu_runtime.installed import pip_install
 
 
@@ -49,7 +49,7 @@ def check_library(
     if pythons and interpreter.version not in pythons:
         made_for = " and ".join(f"Python {dotted(version)}" for version in sorted(pythons))
         text = f"{folder} has binaries for {made_for}, and this is {dotted(interpreter.version)} ({imported.error})"
-        there = f"python{dotted(max(pythons))} -m venv --system-site-packages DIR"
+        there = system_venv(dotted(max(pythons)))
         return problem(title, text, f"pip install --force-reinstall {distribution}; if the system brings it: {there}")
     if needs_gpu and not has_gpu and "libcuda.so" in imported.error:
         return ok(title, f"installed, but useless without NVIDIA's driver ({imported.error})")
