@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from taijitu_runtime import native
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.cures import cure
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
@@ -86,16 +87,16 @@ def check_provider(name: str, reply: Reply, has_gpu: bool) -> Finding:
     return (problem if name == "cuda" else warning)(title, reason, what_to_do)
 
 
-def check_native_nish(library: Path, reply: Reply, machine: str, lost: str, build: str) -> Finding:
+def check_native_nish(library: Path, reply: Reply, machine: str) -> Finding:
     """Check the native kernels of Nish. `reply`: whether ONNX Runtime loaded them, or an error."""
     title = "native Nish"
     if not library.is_file():
-        return warning(title, f"not built: {lost}", f"install a C++ compiler and do: {build}")
+        return warning(title, f"not built: {native.LOST}", f"install a C++ compiler and do: {native.BUILD}")
     made_for = elf_machine(library)
     if made_for not in ("", machine):
-        return warning(title, f"{library} is for {made_for}, and this is {machine}: {lost}", build)
+        return warning(title, f"{library} is for {made_for}, and this is {machine}: {native.LOST}", native.BUILD)
     if reply.error:
-        return warning(title, f"{library} cannot be loaded ({reply.error}): {lost}", build)
+        return warning(title, f"{library} cannot be loaded ({reply.error}): {native.LOST}", native.BUILD)
     return ok(title, str(library))
 
 
