@@ -36,7 +36,7 @@ def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:
     for NaN.
     """
     is_unicode = "utf" in (getattr(stream, "encoding", None) or "").lower()
-    text = json.dumps(_without_surrogates(content), indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
+    text = json.dumps(without_surrogates(content), indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
@@ -51,13 +51,13 @@ def shown(name: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _without_surrogates(content: Any) -> Any:
+def without_surrogates(content: Any) -> Any:
     """Return `content`, of dicts, lists and plain values, with the lone surrogates in its texts escaped."""
     if isinstance(content, str):
         return content.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(content, Mapping):
-        return {_without_surrogates(key): _without_surrogates(value) for key, value in content.items()}
-    return [_without_surrogates(value) for value in content] if isinstance(content, (list, tuple)) else content
+        return {without_surrogates(key): without_surrogates(value) for key, value in content.items()}
+    return [without_surrogates(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
 class Progress:

@@ -86,6 +86,11 @@ class Library:
         check_choice("library.name", self.name, tuple(LIBRARIES))
         check_text("library.version", self.version, 'a version such as "10.3.0"', r"\d+\.\d+[\w.+-]*")
 
+    @property
+    def is_rtx(self) -> bool:
+        """Whether it is TensorRT-RTX."""
+        return self.name == "tensorrt_rtx"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuiltFor:
@@ -249,6 +254,11 @@ class EngineCard:
         for profile in self.profiles:
             if set(profile) - {tensor.name for tensor in self.inputs}:
                 raise fail("profiles", sorted(profile), "names of inputs")
+
+    @property
+    def is_version_compatible(self) -> bool:
+        """Whether later releases of the library's major version run the plan too, as it contains its own runtime."""
+        return "VERSION_COMPATIBLE" in self.flags
 
     @classmethod
     def from_dict(cls, card: Mapping[str, Any]) -> EngineCard:

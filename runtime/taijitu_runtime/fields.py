@@ -62,13 +62,13 @@ def plain(field: str, value: object, depth: int = 0) -> object:
         raise fail(field, "...", f"at most {MAX_JSON_DEPTH} levels of nesting")
     if isinstance(value, dict):
         for key in value:
-            if not isinstance(key, str) or not _is_unicode(key):
+            if not isinstance(key, str) or not is_unicode(key):
                 raise fail(field, key, "text that is Unicode as every key")
         return {key: plain(f"{field}.{key}".removeprefix("whole."), item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]
     if isinstance(value, str):
-        if not _is_unicode(value):
+        if not is_unicode(value):
             raise fail(field, value, "text that is Unicode, without lone surrogates")
         return str(value)
     if type(value) is int and not -(2**63) <= value < 2**64:
@@ -110,6 +110,13 @@ def check_choice(field: str, got: object, known: tuple[str, ...]) -> None:
         raise fail(field, got, " or ".join(f'"{name}"' for name in known))
 
 
+def check_finite(field: str, got: Any, low: float, high: float, expected: str) -> None:
+    """Raise ArtefactError, naming what is `expected`, unless `got` is a finite number from `low` to `high`."""
+    if type(got) not in (int, float) or not math.isfinite(got) or not low <= got <= high:
+        bounds = "" if math.isinf(high) else f" from {low:g} to {high:g}"
+        raise fail(field, got, f"{expected}{bounds}")
+
+
 def check_version(got: object, newest: int) -> None:
     """Raise ArtefactError unless `got` is a format version from 1 to `newest`, the one that this package writes."""
     if type(got) is not int or got < 1:
@@ -141,5 +148,6 @@ def is_one_line(text: str) -> bool:
     return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Return whether text has no lone surrogates, which Python has for bytes of a path that are not UTF-8."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.fields import check_sha256, check_text, fail, read_fields, tuple_from_list
+from taijitu_runtime.fields import check_finite, check_sha256, check_text, fail, read_fields, tuple_from_list
 
 MOST_SEEDS = 64
+ALLOWED = "a share of the logit range, from 0 on"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Logits:
 
     def __post_init__(self) -> None:
         check_text("proof.source", self.source, "what computed the logits")
-        _check_allowed(self.allowed)
+        check_finite("proof.allowed", self.allowed, 0, math.inf, ALLOWED)
         if not isinstance(self.data, str):
             raise fail("proof.data", self.data, "logits as base64")
 
@@ -84,7 +85,7 @@ class Passport:
                 raise fail("proof.seeds", seed, "integers of 32 bits")
         if not isinstance(self.pixels_sha256, tuple) or len(self.pixels_sha256) != len(self.seeds):
             raise fail("proof.pixels_sha256", self.pixels_sha256, f"{len(self.seeds)} hashes, one for each seed")
-        _check_allowed(self.allowed_on_gpu)
+        check_finite("proof.allowed", self.allowed_on_gpu, 0, math.inf, ALLOWED)
         for digest in (*self.pixels_sha256, self.labels_sha256):
             check_sha256("proof.sha256", digest)
 
@@ -108,8 +109,3 @@ def sha256_of_pixels(pixels: NDArray[np.uint8]) -> str:
 def sha256_of_labels(labels: Sequence[str]) -> str:
     """Return the sha256 of labels in their order."""
     return hashlib.sha256(json.dumps(list(labels)).encode()).hexdigest()
-
-
-def _check_allowed(got: object) -> None:
-    if type(got) not in (int, float) or not 0 <= got < math.inf:  # type: ignore[operator]  # a number by then
-        raise fail("proof.allowed", got, "a share of the logit range, from 0 on")

@@ -6,12 +6,13 @@ from typing import Literal
 
 Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
 
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 RTX = "NvTensorRTRTXExecutionProvider"
 
 # TensorRT leaves what it cannot do to the next one; without CUDA in the list that would be the CPU.
 PROVIDERS: dict[str, tuple[str, ...]] = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider",),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+    "cpu": (CPU,),
+    "cuda": (CUDA,),
+    "tensorrt": (TENSORRT, CUDA),
     "rtx": (RTX,),
 }

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from taijitu_runtime.console import shown
+from taijitu_runtime.console import shown, without_surrogates
 
 STDERR = 2
 FLUSH_S = 0.1
@@ -198,18 +198,12 @@ def json_line(content: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        return orjson.dumps(
-            {name: _escaped(value) for name, value in content.items()}, option=orjson.OPT_APPEND_NEWLINE
-        )
+        return orjson.dumps(without_surrogates(content), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def now() -> str:
     """Return the time in UTC, to the millisecond."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def _escaped(value: Any) -> Any:
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _write(lines: list[bytes]) -> None:

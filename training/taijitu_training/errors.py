@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from taijitu_runtime.errors import DataError, TaijituError
-
-__all__ = ["CheckpointError", "DataError", "TrainingError"]
+from taijitu_runtime.errors import TaijituError
 
 
 class CheckpointError(TaijituError):

@@ -80,7 +80,7 @@ def onnx_from_foreign(
     ending: Ending,
     classes: int,
     *,
-    batch: int | None = None,
+    batch: int | None,
 ) -> ir.Model:
     """Return the graph with `images` RGB in, and `logits` float32 (N, K) out.
 

@@ -42,7 +42,7 @@ class CheckpointClassifier:
         threads: Cores that PyTorch uses for it, 0 for as many as it uses otherwise.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int) -> None:
         self._threads = threads
         self.checkpoint = checkpoint.load(path)
         self.card = card_of(self.checkpoint, "")
@@ -68,7 +68,7 @@ class CheckpointClassifier:
         del self._network
 
 
-def open_reference(path: Path, threads: int = 0) -> CheckpointClassifier | Classifier:
+def open_reference(path: Path, threads: int) -> CheckpointClassifier | Classifier:
     """Open the checkpoint or model file at `path`. Raises the errors of checkpoints and of artefacts."""
     if is_zip(path):
         return CheckpointClassifier(path, threads)

@@ -15,7 +15,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveInitial
 
 from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.target import Target
-from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE
+from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE, STANDARD_DOMAINS
 from taijitu_export.onnx.passes import Float16Pass
 from taijitu_export.onnx.passes.editing import applied, with_types
 from taijitu_export.precision.calibration_data import CalibrationData
@@ -23,8 +23,6 @@ from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.errors import ArtefactError, UsageError, one_line
 from taijitu_runtime.onnx_graph.nish import NISH
-
-STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 def graph_for_parser(graph: Graph, target: Target) -> Graph:

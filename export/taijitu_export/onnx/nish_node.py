@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from taijitu_runtime.onnx_graph.nish import NISH
 from taijitu_training.models.activations import Nish
+from taijitu_training.models.nish_activation import FLOAT32_FLOOR
 
 DOMAIN, NAME = NISH
 OPSET = 1
@@ -30,7 +31,7 @@ class _NishOperators(nn.Module):
     """Nish written out without branches: max(x, 0) + sigmoid(n) (n + sin n) with n = min(x, 0)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        n = x.clamp(-104.0, 0.0)
+        n = x.clamp(FLOAT32_FLOOR, 0.0)
         return x.clamp_min(0.0) + torch.sigmoid(n) * (n + torch.sin(n))
 
 
@@ -49,15 +50,15 @@ def with_nish_as(model: nn.Module, form: str) -> nn.Module:
 def nish_function() -> onnx.FunctionProto:
     """Return the body of `taijitu::Nish` in opset 17, float32.
 
-    Its value names are unique: TensorRT 10.3 confuses a name that the graph around it also has. Below -104 float32's
-    Nish is 0, and sin and sigmoid of -inf would make it NaN.
+    Its value names are unique: TensorRT 10.3 confuses a name that the graph around it also has. The floor
+    changes nothing but -inf, of which sin would make NaN.
     """
 
     def constant(name: str, value: float) -> onnx.NodeProto:
         return helper.make_node("Constant", [], [name], value_float=value)
 
     nodes = [
-        constant("taijitu_nish_floor", -104.0),
+        constant("taijitu_nish_floor", FLOAT32_FLOOR),
         constant("taijitu_nish_zero", 0.0),
         helper.make_node("Max", ["taijitu_nish_x", "taijitu_nish_zero"], ["taijitu_nish_positive"]),
         helper.make_node("Min", ["taijitu_nish_x", "taijitu_nish_zero"], ["taijitu_nish_below"]),

@@ -15,6 +15,9 @@ from taijitu_runtime.onnx_graph.external_data import external_files, has_externa
 MAX_BYTES = 2**31 - 1
 """The largest protobuf message, which an ONNX file is."""
 
+STANDARD_DOMAINS = ("", "ai.onnx")
+"""The two names of the domain of ONNX's own operators."""
+
 INITIALIZERS_ALONE = 4
 """The IR version from which on initialisers need not be inputs of the graph too."""
 
@@ -40,7 +43,7 @@ class OnnxFile:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's own operators that a model uses."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return next((entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), 0)
 
 
 def precision_of(model: onnx.ModelProto) -> str:

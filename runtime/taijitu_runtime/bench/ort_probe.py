@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from taijitu_runtime.bench.onnx_network import OnnxNetwork
 from taijitu_runtime.bench.queries import LayerTime, Probe, Query
 from taijitu_runtime.errors import ArtefactError, UsageError, one_line, require
+from taijitu_runtime.providers import CPU
 
-CPU = "CPUExecutionProvider"
 KERNEL, QUERY = "_kernel_time", "model_run"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from statistics import median
 
 import numpy as np
 
@@ -57,12 +58,6 @@ def summarise(times_ms: Sequence[float], percentages: Sequence[float]) -> Summar
     )
 
 
-def median(ordered: Sequence[float]) -> float:
-    """Return the middle one of ascending times, or the mean of the two in the middle."""
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
 def percentile(ordered: Sequence[float], percentage: float) -> float:
     """Return trtexec's percentile: the longest of n ascending times without the last floor((1 - percentage / 100) n).
 
@@ -79,6 +74,6 @@ def percentile(ordered: Sequence[float], percentage: float) -> float:
 
 def ratio_of_turns(times_ms: Sequence[Sequence[float]], base_ms: Sequence[Sequence[float]]) -> Ratio:
     """Return the ratio of the medians of adjacent turns."""
-    ratios = sorted(median(sorted(ours)) / median(sorted(theirs)) for ours, theirs in zip(times_ms, base_ms))
+    ratios = sorted(median(ours) / median(theirs) for ours, theirs in zip(times_ms, base_ms))
     tenth = len(ratios) // 10
     return Ratio(median(ratios), ratios[tenth], ratios[len(ratios) - 1 - tenth])

@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from taijitu_runtime.answers import Prediction
 from taijitu_runtime.backends.bulk import mapped
 from taijitu_runtime.classifier import Classifier
@@ -69,9 +72,9 @@ class HeatMaps:
         return mapped(explained, inputs, classifier.backend.bulk.workers)
 
 
-def _png(pixels: object) -> bytes:
+def _png(pixels: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")  # type: ignore[arg-type]  # of numpy's dtypes
+    Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

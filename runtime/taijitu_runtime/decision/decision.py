@@ -6,7 +6,16 @@ import dataclasses
 import math
 from typing import Any
 
-from taijitu_runtime.fields import check_choice, check_sha256, check_text, fail, plain, read_fields, tuple_from_list
+from taijitu_runtime.fields import (
+    check_choice,
+    check_finite,
+    check_sha256,
+    check_text,
+    fail,
+    plain,
+    read_fields,
+    tuple_from_list,
+)
 
 SCORES = ("probability", "energy")
 MOST_ROWS = 101
@@ -29,8 +38,8 @@ class CoverageRow:
         for name in ("coverage", "accuracy", "others"):
             value = getattr(self, name)
             if name != "others" or value is not None:
-                _check_number(f"decision.table.{name}", value, 0, 100, "a percentage")
-        _check_number("decision.table.threshold", self.threshold, -math.inf, math.inf, "a finite number")
+                check_finite(f"decision.table.{name}", value, 0, 100, "a percentage")
+        check_finite("decision.table.threshold", self.threshold, -math.inf, math.inf, "a finite number")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,16 +71,16 @@ class Decision:
     table: tuple[CoverageRow, ...]
 
     def __post_init__(self) -> None:
-        _check_number("decision.temperature", self.temperature, 1e-3, 1e3, "a factor")
+        check_finite("decision.temperature", self.temperature, 1e-3, 1e3, "a factor")
         check_choice("decision.score", self.score, SCORES)
         if self.threshold is not None:
             low, high = (0.0, 1.0) if self.score == "probability" else (-math.inf, math.inf)
-            _check_number("decision.threshold", self.threshold, low, high, f"a threshold of the {self.score}")
+            check_finite("decision.threshold", self.threshold, low, high, f"a threshold of the {self.score}")
         if (self.guarantee is None) != (self.set_probability is None):
             raise fail("decision.guarantee", self.guarantee, "a guarantee with set_probability, or neither")
         if self.guarantee is not None:
-            _check_number("decision.guarantee", self.guarantee, 0, 100, "a percentage")
-            _check_number("decision.set_probability", self.set_probability, 0, 1, "a probability")
+            check_finite("decision.guarantee", self.guarantee, 0, 100, "a percentage")
+            check_finite("decision.set_probability", self.set_probability, 0, 1, "a probability")
         if self.other is not None:
             check_text("decision.other", self.other, "one of the labels")
         check_text("decision.chosen", self.chosen, "how the threshold was chosen, in words")
@@ -79,7 +88,7 @@ class Decision:
             raise fail("decision.pictures", self.pictures, "a number of pictures from 1 on")
         check_sha256("decision.data_sha256", self.data_sha256)
         for name in ("calibration_error_before", "calibration_error"):
-            _check_number(f"decision.{name}", getattr(self, name), 0, 100, "percentage points")
+            check_finite(f"decision.{name}", getattr(self, name), 0, 100, "percentage points")
         if not isinstance(self.table, tuple) or len(self.table) > MOST_ROWS:
             raise fail("decision.table", self.table, f"at most {MOST_ROWS} rows")
 
@@ -96,9 +105,3 @@ class Decision:
 def temperature_of(decision: Decision | None) -> float:
     """Return what logits are divided by before the softmax."""
     return 1.0 if decision is None else decision.temperature
-
-
-def _check_number(field: str, got: object, low: float, high: float, expected: str) -> None:
-    if type(got) not in (int, float) or not math.isfinite(got) or not low <= got <= high:  # type: ignore[arg-type,operator]  # a number by then
-        bounds = "" if math.isinf(high) else f" from {low:g} to {high:g}"
-        raise fail(field, got, f"{expected}{bounds}")

@@ -96,7 +96,7 @@ class Checkup:
         yield from libraries.check_engines_can_answer(self.imported, self.has_gpu)
         about = self.imported["onnxruntime"].about
         if about and not self.cuda.error:
-            yield from gpu.check_cuda_release("onnxruntime-gpu", about["cuda"], self.cuda.value["cuda"])
+            yield from gpu.check_cuda_release(about["cuda"], self.cuda.value["cuda"])
         for name in libraries.providers_to_try(self.imported, PROVIDERS):
             yield libraries.check_provider(name, ask("provider", name), self.has_gpu)
 
@@ -113,7 +113,7 @@ class Checkup:
         if self.imported["onnxruntime"].state == "loaded":
             there = native.LIBRARY.is_file()
             reply = ask("nish", str(native.LIBRARY)) if there else Reply()
-            yield libraries.check_native_nish(native.LIBRARY, reply, self.machine, native.LOST, native.BUILD)
+            yield libraries.check_native_nish(native.LIBRARY, reply, self.machine)
         yield folders.check_cache(os.environ)
 
     def _models(self) -> Iterator[Finding]:

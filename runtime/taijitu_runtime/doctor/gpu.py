@@ -60,13 +60,14 @@ def check_rtx(capabilities: list[str], is_installed: bool) -> list[Finding]:
     return [warning("TensorRT-RTX", text, f"use TensorRT: {pip_install('taijitu[gpu]')}")]
 
 
-def check_cuda_release(library: str, built_for: str, newest: int) -> list[Finding]:
-    """Check that the driver supports the CUDA of a library: `built_for` such as "13.0", `newest` as 12060 for 12.6."""
+def check_cuda_release(built_for: str, newest: int) -> list[Finding]:
+    """Check that the driver supports ONNX Runtime's CUDA: `built_for` such as "13.0", `newest` as 12060 for 12.6."""
     major = built_for.partition(".")[0]
     if not major.isdecimal() or int(major) <= newest // 1000:
         return []
     text = f"made for CUDA {built_for}, and the driver knows CUDA up to {newest // 1000}.{newest % 1000 // 10}"
-    return [problem(library, text, f"update NVIDIA's driver, or install a release of it for CUDA {newest // 1000}")]
+    what_to_do = f"update NVIDIA's driver, or install a release of it for CUDA {newest // 1000}"
+    return [problem("onnxruntime-gpu", text, what_to_do)]
 
 
 def check_device_files(root: Path) -> list[Finding]:

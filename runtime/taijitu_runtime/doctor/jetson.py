@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
-from taijitu_runtime.doctor.system import Interpreter, dotted
+from taijitu_runtime.doctor.system import Interpreter, dotted, system_venv
 from taijitu_runtime.machine import board_model, read_text
 
 # L4T: its JetPack, TensorRT, and the Python of TensorRT's module. The longest match counts.
@@ -43,8 +43,8 @@ def check_l4t(root: Path, interpreter: Interpreter) -> Finding:
     if python < (3, 10):
         return problem(f"L4T {release}", f"{text}, which is too old", "use a container with Python 3.10, or JetPack 6")
     if python != interpreter.version:
-        do = f"/usr/bin/python{dotted(python)} -m venv --system-site-packages DIR"
-        return warning(f"L4T {release}", f"{text}, and this is {dotted(interpreter.version)}", do)
+        text = f"{text}, and this is {dotted(interpreter.version)}"
+        return warning(f"L4T {release}", text, system_venv(dotted(python)))
     return ok(f"L4T {release}", text)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from taijitu_runtime import native
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.cures import cure
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
-from taijitu_runtime.doctor.system import Interpreter, dotted
+from taijitu_runtime.doctor.system import Interpreter, dotted, system_venv
 from taijitu_runtime.installed import pip_install
 
 
@@ -49,7 +50,7 @@ def check_library(
     if pythons and interpreter.version not in pythons:
         made_for = " and ".join(f"Python {dotted(version)}" for version in sorted(pythons))
         text = f"{folder} has binaries for {made_for}, and this is {dotted(interpreter.version)} ({imported.error})"
-        there = f"python{dotted(max(pythons))} -m venv --system-site-packages DIR"
+        there = system_venv(dotted(max(pythons)))
         return problem(title, text, f"pip install --force-reinstall {distribution}; if the system brings it: {there}")
     if needs_gpu and not has_gpu and "libcuda.so" in imported.error:
         return ok(title, f"installed, but useless without NVIDIA's driver ({imported.error})")
@@ -86,16 +87,16 @@ def check_provider(name: str, reply: Reply, has_gpu: bool) -> Finding:
     return (problem if name == "cuda" else warning)(title, reason, what_to_do)
 
 
-def check_native_nish(library: Path, reply: Reply, machine: str, lost: str, build: str) -> Finding:
+def check_native_nish(library: Path, reply: Reply, machine: str) -> Finding:
     """Check the native kernels of Nish. `reply`: whether ONNX Runtime loaded them, or an error."""
     title = "native Nish"
     if not library.is_file():
-        return warning(title, f"not built: {lost}", f"install a C++ compiler and do: {build}")
+        return warning(title, f"not built: {native.LOST}", f"install a C++ compiler and do: {native.BUILD}")
     made_for = elf_machine(library)
     if made_for not in ("", machine):
-        return warning(title, f"{library} is for {made_for}, and this is {machine}: {lost}", build)
+        return warning(title, f"{library} is for {made_for}, and this is {machine}: {native.LOST}", native.BUILD)
     if reply.error:
-        return warning(title, f"{library} cannot be loaded ({reply.error}): {lost}", build)
+        return warning(title, f"{library} cannot be loaded ({reply.error}): {native.LOST}", native.BUILD)
     return ok(title, str(library))
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 from taijitu_runtime.doctor.libraries import binary_pythons
-from taijitu_runtime.doctor.system import Interpreter, dotted
+from taijitu_runtime.doctor.system import Interpreter, dotted, system_venv
 
 
 class SystemModule(NamedTuple):
@@ -43,7 +43,7 @@ def check_system_tensorrt(root: Path, interpreter: Interpreter, is_visible: bool
     if system.pythons and interpreter.version not in system.pythons:
         made_for = dotted(max(system.pythons))
         text = f"{where}: it is for Python {made_for}, and this is {dotted(interpreter.version)}"
-        return [found("system's TensorRT", text, f"/usr/bin/python{made_for} -m venv --system-site-packages DIR")]
+        return [found("system's TensorRT", text, system_venv(made_for))]
     return [found("system's TensorRT", where, interpreter.command_to_see_it)]
 
 

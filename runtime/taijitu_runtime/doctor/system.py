@@ -45,9 +45,8 @@ class Interpreter:
     def command_to_see_it(self) -> str:
         """The command that makes an environment which sees them."""
         if self.is_virtual and self.is_the_systems:
-            again = f"/usr/bin/python3 -m venv --system-site-packages {shlex.quote(str(self.prefix))}"
-            return f"{again} (installed packages stay)"
-        return "/usr/bin/python3 -m venv --system-site-packages DIR"
+            return f"{system_venv(folder=shlex.quote(str(self.prefix)))} (installed packages stay)"
+        return system_venv()
 
 
 def check_python(interpreter: Interpreter, pointer_bits: int, machine: str) -> Finding:
@@ -75,6 +74,11 @@ def check_python_path(interpreter: Interpreter, environment: Mapping[str, str]) 
         return []
     text = f"{', '.join(foreign)} is of another Python than this {dotted(interpreter.version)}"
     return [problem("PYTHONPATH", text, "unset PYTHONPATH, and look for it in ~/.bashrc")]
+
+
+def system_venv(python: str = "3", folder: str = "DIR") -> str:
+    """Return the command that makes an environment of the system's Python, such as "3.10", with the packages of apt."""
+    return f"/usr/bin/python{python} -m venv --system-site-packages {folder}"
 
 
 def dotted(version: tuple[int, ...]) -> str:

@@ -14,6 +14,7 @@ from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import get_args
 
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.command_line import Parser, run
@@ -25,7 +26,7 @@ from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import EXPECTED as REGIONS
 from taijitu_runtime.live.region import Region
 from taijitu_runtime.live.sources import EXPECTED as SOURCES
-from taijitu_runtime.live.sources import Mode, Source, source_from_text
+from taijitu_runtime.live.sources import Codec, Mode, Source, source_from_text
 from taijitu_runtime.live.states import Timeouts
 from taijitu_runtime.live.watch import Result, View, watch
 from taijitu_runtime.proof.modes import MODES
@@ -103,8 +104,7 @@ def build_parser() -> Parser:
     camera.add_argument("--height", type=int, help="pixels (csi: 720)")
     camera.add_argument("--rate", type=int, help="frames/s (csi: 30)")
     camera.add_argument("--flip", type=int, help="for csi, 0 to 7: 0 none, 2 by 180 degrees, 4 mirrored, 6 upside down")
-    camera.add_argument("--codec", choices=("raw", "mjpg", "h264", "h265"), help="raw, mjpg for USB, h264, h265 for "
-                        "RTSP")  # fmt: skip
+    camera.add_argument("--codec", choices=get_args(Codec), help="raw, mjpg for USB, h264, h265 for RTSP")
     parser.add_argument("--realtime", action="store_true", help="read a video file no faster than it plays")
 
     view = parser.add_argument_group("answers")

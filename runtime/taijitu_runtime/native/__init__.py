@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.errors import one_line
+from taijitu_runtime.providers import CPU, CUDA
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +33,9 @@ def register_nish(options: Any, provider: str) -> Path | None:
         the cure; None also for a provider without a kernel here, as a kernel on another processor would cost more time
         than it saves.
     """
-    if provider == "CPUExecutionProvider":
+    if provider == CPU:
         library, needed, command = LIBRARY, "a C++ compiler", BUILD
-    elif provider == "CUDAExecutionProvider":
+    elif provider == CUDA:
         library, needed, command = CUDA_LIBRARY, "a C++ compiler and nvcc", f"{BUILD} --cuda"
     else:
         return None

@@ -59,11 +59,8 @@ def _value_at(model: bytes, position: int) -> str:
     """Return the value of the entry whose key ends at `position`; empty where these bytes are not an entry."""
     if model[position : position + 1] != b"\x12":
         return ""
-    length, start = 0, position + 1
-    for shift in range(0, 35, 7):
-        byte = model[start] if start < len(model) else 0
-        length |= (byte & 0x7F) << shift
-        start += 1
-        if byte < 0x80:
-            break
+    try:
+        length, start = protobuf.read_varint(model, position + 1)
+    except ValueError:
+        return ""
     return model[start : start + length].decode("utf-8", "replace") if length < 4096 else ""

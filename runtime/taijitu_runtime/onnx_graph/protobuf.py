@@ -69,14 +69,14 @@ def message(number: int, fields: list[Field]) -> Field:
 def _fields(message: memoryview) -> Iterator[Field]:
     position = 0
     while position < len(message):
-        tag, position = _read_varint(message, position)
+        tag, position = read_varint(message, position)
         number, kind = tag >> 3, tag & 7
         if kind == VARINT:
-            value, position = _read_varint(message, position)
+            value, position = read_varint(message, position)
             yield Field(number, kind, value)
             continue
         if kind == BYTES:
-            length, position = _read_varint(message, position)
+            length, position = read_varint(message, position)
         else:
             length = {FIXED64: 8, FIXED32: 4}.get(kind, -1)
         end = position + length
@@ -89,11 +89,12 @@ def _fields(message: memoryview) -> Iterator[Field]:
 def _varints(packed: memoryview) -> Iterator[int]:
     position = 0
     while position < len(packed):
-        value, position = _read_varint(packed, position)
+        value, position = read_varint(packed, position)
         yield value
 
 
-def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
+def read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
+    """Return the number at `position`, and the position behind it; ValueError where there is none."""
     value = 0
     for shift in range(0, 70, 7):
         if position == len(message):

@@ -15,6 +15,7 @@ from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, shown
+from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
@@ -176,11 +177,11 @@ def differences(card: ModelCard, fixed_batch: int | None, batch_size: int, thres
 def with_probabilities(model: bytes, card: ModelCard, batch: int | None, output: str) -> bytes:
     """Return the ONNX file with probabilities, float32 (N, K), instead of `logits`, and without its contract.
 
-    Without, since it would not hold: nvinfer reads none, and taijitu should not take the copy for its own. `batch`: the
-    only one that the model takes; None for any. `output`: the name of the new output.
+    The contract describes an output `logits`; nvinfer reads none, and taijitu must not open the copy by it.
+    `batch`: the only size of batch that the model takes; None for any. `output`: the name of the new output.
     """
     nodes = NewNodes(output)
-    value, temperature = "logits", 1.0 if card.decision is None else card.decision.temperature
+    value, temperature = "logits", temperature_of(card.decision)
     if card.output == "probabilities" and temperature != 1:
         value = nodes.add("Log", nodes.add("Max", value, nodes.constant(1e-38)))
     if temperature != 1:

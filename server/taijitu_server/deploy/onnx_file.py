@@ -10,6 +10,7 @@ from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.fields import is_unicode
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.onnx_graph.external_data import has_external_data, sha256_with_weights
 from taijitu_runtime.proof.prove import proven_file
@@ -47,11 +48,9 @@ def path_in_text(out: Path, mounted_at: Path | None) -> Path:
     UsageError for one that is not UTF-8, as the configuration is.
     """
     seen = mounted_at or Path(os.path.realpath(out))
-    try:
-        str(seen).encode()
-    except UnicodeEncodeError:
+    if not is_unicode(str(seen)):
         raise UsageError(
             f"got {shown(seen)}, a path that is not UTF-8, expected one, as the configuration names it; rename the "
             "folder, or choose another"
-        ) from None
+        )
     return seen

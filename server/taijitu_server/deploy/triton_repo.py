@@ -30,7 +30,6 @@ from taijitu_server.deploy.onnx_file import check_mounted_at, path_in_text, read
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
-VERSION_COMPATIBLE = "VERSION_COMPATIBLE"  # TensorRT's name of the builder's flag
 MOST_VERSION, MOST_BATCH = 2**63 - 1, 2**31 - 1  # an int64, and an int32 of config.pbtxt
 
 
@@ -164,7 +163,7 @@ def _engine(model: Path) -> Artefact:
     if engine.card is None:
         raise UsageError(f"{model}: got an engine without labels, expected one of a file with a contract; see adopt")
     plan = read_plan(model, engine)
-    if engine.library.name != "tensorrt":
+    if engine.library.is_rtx:
         raise UsageError(
             f"{model}: got an engine of TensorRT-RTX, expected one of TensorRT, as Triton runs no others; build it "
             "with --backend tensorrt"
@@ -182,7 +181,7 @@ def _engine(model: Path) -> Artefact:
         )
     spec = engine.card.input
     model_input = ModelInput(layout_of(images.dtype, spec), spec.height, spec.width, shapes.min[0], shapes.max[0])
-    flags = ("--backend-config=tensorrt,version-compatible=true",) if VERSION_COMPATIBLE in engine.flags else ()
+    flags = ("--backend-config=tensorrt,version-compatible=true",) if engine.is_version_compatible else ()
     dla_core = engine.built_for.dla_core
     return Artefact(plan, engine.card, model_input, "tensorrt", "model.plan", dla_core=dla_core, flags=flags)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable
 
@@ -91,7 +90,7 @@ def bytes_from_base64(text: str) -> bytes:
     digits = "".join(digits.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         if head is None and text[:5].lower() == "data:":
             raise bad_request(f"got a data URL without ';base64,', expected {BASE64_EXPECTED}") from None
         if URL.match(text):

@@ -14,12 +14,14 @@ from taijitu_server.errors import HttpError, bad_request
 from taijitu_server.http.forms import bytes_from_base64
 from taijitu_server.models.batcher import Rows
 
+MAX_DIMENSIONS = 8
+
 
 def shape_from_json(given: object) -> tuple[int, ...]:
     """Return a shape; HttpError 400 unless it is a list of whole numbers from 1."""
     shape = checked_list(given, "shape")
-    if not shape or len(shape) > 8 or not all(type(side) is int and 1 <= side < 2**31 for side in shape):
-        sides = ", ".join(map(value_text, shape[:8]))
+    if not shape or len(shape) > MAX_DIMENSIONS or not all(type(side) is int and 1 <= side < 2**31 for side in shape):
+        sides = ", ".join(map(value_text, shape[:MAX_DIMENSIONS]))
         raise bad_request(f"shape: got [{sides}], expected a list of whole numbers from 1")
     return tuple(shape)
 

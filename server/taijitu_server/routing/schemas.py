@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from taijitu_server.kserve.request import DATATYPES, DECIDED, INPUT, MAX_TEXT_LENGTH, OUTPUTS
+from taijitu_server.kserve.tensors import MAX_DIMENSIONS
+
 Schema = dict[str, Any]
 
 OBJECT: Schema = {"type": "object"}
@@ -114,9 +117,14 @@ PARAMETERS: Schema = {"type": "object", "nullable": True}
 TENSOR: Schema = {
     "type": "object",
     "properties": {
-        "name": {"type": "string", "enum": ["images"]},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8},
-        "datatype": {"type": "string", "enum": ["UINT8", "FP32", "BYTES"]},
+        "name": {"type": "string", "enum": [INPUT]},
+        "shape": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1},
+            "minItems": 1,
+            "maxItems": MAX_DIMENSIONS,
+        },
+        "datatype": {"type": "string", "enum": [*DATATYPES.values(), "BYTES"]},
         "parameters": PARAMETERS,
         "data": {
             "type": "array",
@@ -130,7 +138,7 @@ TENSOR: Schema = {
 OUTPUT: Schema = {
     "type": "object",
     "properties": {
-        "name": {"type": "string", "enum": ["logits", "probabilities", "known", "set"]},
+        "name": {"type": "string", "enum": [*OUTPUTS, *DECIDED]},
         "parameters": PARAMETERS,
     },
     "required": ["name"],
@@ -141,7 +149,7 @@ INFER = {
         "schema": {
             "type": "object",
             "properties": {
-                "id": {"type": "string", "maxLength": 256},
+                "id": {"type": "string", "maxLength": MAX_TEXT_LENGTH},
                 "model_name": TEXT,
                 "model_version": TEXT,
                 "parameters": PARAMETERS,
@@ -152,7 +160,7 @@ INFER = {
             "additionalProperties": False,
         },
         "example": {
-            "inputs": [{"name": "images", "shape": [1], "datatype": "BYTES", "data": ["/9j/4AAQSkZJRg=="]}],
+            "inputs": [{"name": INPUT, "shape": [1], "datatype": "BYTES", "data": ["/9j/4AAQSkZJRg=="]}],
             "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}],
         },
     },

@@ -66,6 +66,12 @@ def resized(picture: NDArray[np.uint8], height: int = 12, width: int = 16) -> ND
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), np.float64)
 
 
+def usual(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what a foreign file of the contract USUAL expects for the picture, (1, 3, 12, 16)."""
+    pixels = (resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]
+    return pixels.transpose(2, 0, 1)[None].astype(np.float32)
+
+
 def with_numbers(path: Path, **changes: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
     """Change weights, by their names, of a file in place."""
     model = onnx.load(path)
@@ -153,8 +159,7 @@ def test_sparse_weights_are_read_as_onnx_runtime_reads_them(
         model.graph.sparse_initializer.append(sparse)
     onnx.save(model, source)
     adopted = adopt(source, tmp_path / "adopted.onnx", **USUAL)
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None]
-    expected = softmax(original(source, images.astype(np.float32)))
+    expected = softmax(original(source, usual(picture)))
     np.testing.assert_allclose(probabilities(adopted.path, picture), expected, rtol=1e-4)
 
 
@@ -170,8 +175,7 @@ def test_a_network_with_sequences_of_tensors_is_adopted_and_rounded_to_float16(
     model.graph.node.insert(2, onnx.helper.make_node("ConcatFromSequence", ["parts"], [joined], axis=1))
     onnx.save(model, source)
     adopted = adopt(source, tmp_path / "adopted.onnx", **USUAL)
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None]
-    expected = softmax(original(source, images.astype(np.float32)))
+    expected = softmax(original(source, usual(picture)))
     np.testing.assert_allclose(probabilities(adopted.path, picture), expected, rtol=1e-4)
     assert to_onnx([str(adopted.path), "-o", str(half), "--precision", "fp16"]) == 0
     np.testing.assert_allclose(probabilities(half, picture), expected, atol=0.01)
@@ -224,8 +228,8 @@ def test_an_opset_stays_whose_types_a_lower_one_does_not_know(
     result = adopt(source, tmp_path / "a.onnx", **USUAL)
     assert result.opset == opset
     assert any(f"opset {opset} stays" in note for note in result.notes)
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float16)
-    np.testing.assert_allclose(probabilities(result.path, picture), softmax(original(source, images)), atol=1e-2)
+    expected = softmax(original(source, usual(picture).astype(np.float16)))
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, atol=1e-2)
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -246,8 +250,7 @@ def test_names_of_an_artefact_are_free_wherever_the_network_has_them(
         model.graph.node.insert(relu + 1, onnx.helper.make_node("Abs", ["network_logits"], ["bent"]))
     onnx.save(model, source)
     result = adopt(source, tmp_path / "a.onnx", **USUAL)
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
-    expected = softmax(original(source, images))
+    expected = softmax(original(source, usual(picture)))
     np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4)
 
 
@@ -356,8 +359,7 @@ def test_sigmoids_stay_probabilities_and_one_number_is_the_second_labels(
     one = len(labels) == 2
     source = make_foreign_onnx(tmp_path / "s.onnx", ending=ending, classes=1 if one else 3)
     result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": labels})
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
-    said = original(source, images)
+    said = original(source, usual(picture))
     second = said if ending else 1 / (1 + np.exp(-said))
     expected = np.concatenate([1 - second, second]) if one else said
     np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4, atol=1e-6)
@@ -408,8 +410,7 @@ def test_probabilities_are_seen_behind_what_only_passes_them_on(
     with_numbers(source, w2=lambda w: w / 16)  # small numbers: no probability is next to 1
     labels = [f"label {number}" for number in range(max(2, classes))]
     result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": labels})
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
-    said = original(source, images)
+    said = original(source, usual(picture))
     expected = {1: np.concatenate([1 - said, said]), 3: said}.get(classes, said / said.sum())
     np.testing.assert_allclose(probabilities(result.path, picture), expected, atol=1e-4)
     assert result.card.output == ("probabilities" if classes == 3 else "logits")
@@ -434,8 +435,7 @@ def test_probabilities_that_onnx_runtimes_own_integer_operators_compute_are_seen
     onnx.save(model, source)
     result = adopt(source, tmp_path / "a.onnx", **USUAL)
     assert result.ending == {"Sigmoid": "probabilities", "Softmax": "softmax"}[ending]
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
-    said = original(source, images)
+    said = original(source, usual(picture))
     expected = said if ending == "Sigmoid" else said / said.sum()
     np.testing.assert_allclose(probabilities(result.path, picture), expected, atol=1e-4)
 
@@ -464,8 +464,7 @@ def test_the_last_operator_may_be_in_a_function(
     model.graph.node[-2].op_type, model.graph.node[-2].domain = "End", "theirs"
     onnx.save(model, source)
     result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": LABELS[: max(2, classes)]})
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
-    said = original(source, images)
+    said = original(source, usual(picture))
     expected = said if classes == 3 else np.concatenate([1 - said, said])
     np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4, atol=1e-6)
 
@@ -566,8 +565,7 @@ def test_external_weights_are_read_next_to_the_file_and_not_from_the_working_dir
         make_foreign_onnx(tmp_path / name / "model.onnx", seed=seed, outside=True)
     monkeypatch.chdir(tmp_path / "here")
     first = adopt("../theirs/model.onnx", "adopted.onnx", **USUAL)
-    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
-    expected = softmax(original(tmp_path / "theirs" / "model.onnx", images))
+    expected = softmax(original(tmp_path / "theirs" / "model.onnx", usual(picture)))
     np.testing.assert_allclose(probabilities(first.path, picture), expected, rtol=1e-4)
     # The same graph with other weights is another source.
     assert first.card.source_sha256 != adopt("model.onnx", "other.onnx", **USUAL).card.source_sha256

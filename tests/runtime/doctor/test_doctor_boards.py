@@ -190,7 +190,7 @@ def test_tensorrt_rtx_with_a_data_centre_gpu() -> None:
 
 @pytest.mark.parametrize(("built_for", "newest", "count"), [("13.0", 12040, 1), ("12.8", 12040, 0), ("", 12040, 0)])
 def test_a_library_for_a_newer_cuda_than_the_drivers(built_for: str, newest: int, count: int) -> None:
-    found = gpu.check_cuda_release("onnxruntime-gpu", built_for, newest)
+    found = gpu.check_cuda_release(built_for, newest)
     assert len(found) == count
     for one in found:
         assert one.text == "made for CUDA 13.0, and the driver knows CUDA up to 12.4"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from taijitu_runtime import native
 from taijitu_runtime.doctor import folders, libraries, models, packages, probe, system
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.finding import Finding
@@ -136,11 +137,11 @@ def test_a_provider_that_does_not_load_matters_where_there_is_a_gpu() -> None:
 def test_the_native_nish(nish_library: Path, tmp_path: Path) -> None:
     def check(library: Path, reply: Reply) -> Finding:
         machine = libraries.elf_machine(nish_library)
-        return libraries.check_native_nish(library, reply, machine, "slower", "python -m build")
+        return libraries.check_native_nish(library, reply, machine)
 
     assert libraries.elf_machine(nish_library) == os.uname().machine
     only([check(nish_library, Reply())], "ok")
-    assert only([check(tmp_path / "gone.so", Reply())], "warning").text == "not built: slower"
+    assert only([check(tmp_path / "gone.so", Reply())], "warning").text == f"not built: {native.LOST}"
     assert "bad" in only([check(nish_library, Reply(error="bad"))], "warning").text
     foreign = bytearray(nish_library.read_bytes())
     foreign[18] = 183 if foreign[18] == 62 else 62

@@ -14,10 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from taijitu_runtime.errors import DamagedPictureError
+from taijitu_runtime.errors import DamagedPictureError, DataError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import DataRequest, Dataset, Pictures, Share, Stream, batches, load_dataset
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from taijitu_training.recipes.recipe import Recipe
 from tests.helpers.memory import reset_peak, status

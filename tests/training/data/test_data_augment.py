@@ -12,6 +12,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from taijitu_runtime.datasets import Encoded
+from taijitu_runtime.errors import DataError
 from taijitu_runtime.pictures.decoding.decode import decode
 from taijitu_training.data import MemoryBatches, Pictures, Share, normalise
 from taijitu_training.data.augmentation.augment import augment, draw, pad_reflecting, padded_bytes
@@ -19,7 +20,6 @@ from taijitu_training.data.augmentation.colour import change_contrast, change_sa
 from taijitu_training.data.augmentation.crop import random_box, random_resized_crop
 from taijitu_training.data.augmentation.trivial_augment import KINDS, trivial_augment
 from taijitu_training.data.augmentation.warp import turned, warp
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from tests.helpers.memory import reset_peak, status
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from taijitu_runtime.errors import DataError
 from taijitu_training.data import DataRequest, Pictures, load_dataset
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from tests.helpers.published import (
     CIFAR10,

@@ -17,12 +17,11 @@ import torch
 import webdataset
 from PIL import Image
 
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import DataError, UsageError
 from taijitu_training.data import Pictures, Share, Stream, batches, evaluation_batches, load_dataset
 from taijitu_training.data.dataset import DataRequest, Dataset
 from taijitu_training.data.shard_folder import shards_by_split
 from taijitu_training.data.webdataset_shards import Shards, picture_of, target_of
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from tests.helpers.image_file import image_file
 

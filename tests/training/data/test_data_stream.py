@@ -18,13 +18,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import DataError, TaijituError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import Share, Source, batches, evaluation_batches, load_dataset
 from taijitu_training.data.dataset import DataRequest, Dataset, Stream
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Cut, Step, epoch_order
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from taijitu_training.recipes.recipe import Recipe
 

@@ -137,19 +137,24 @@ def test_labels_are_counted_and_few_or_uneven_pictures_are_a_warning(
     assert re.search(r"recall: blue \d+\.\d %, red \d+\.\d %|recall: red \d+\.\d %, blue \d+\.\d %", printed.out)
 
 
-def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
-    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scores = iter([50.0, 80.0, 60.0])
+def give_scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
+    """Let the evaluations find these accuracies, in percent, and stop the run after the epoch with 80."""
+    left = iter(scores)
 
     def scored(*args: object, **see: object) -> dict[str, float]:
         if see:  # the report at the end
             return evaluate(*args, **see)  # type: ignore[arg-type]
-        if (score := next(scores)) == 80.0:
-            signal.raise_signal(signal.SIGINT)  # stop after the second epoch
+        if (score := next(left)) == 80.0:
+            signal.raise_signal(signal.SIGINT)
         return {"eval_loss": 1.0, "eval_top1": score}
 
     monkeypatch.setattr(judging, "evaluate", scored)
+
+
+def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_scores(monkeypatch, 50.0, 80.0, 60.0)
     data = shutil.copytree(tiny_data, tmp_path / "data")
     (data / "test").rename(data / "val")
     assert train(data, tmp_path / "run") == 130
@@ -162,16 +167,7 @@ def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
 def test_a_run_that_goes_on_in_another_folder_has_the_best_epoch_before_if_that_is_there(
     there: bool, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scores = iter([80.0, 60.0, 50.0])  # the last one on test
-
-    def scored(*args: object, **see: object) -> dict[str, float]:
-        if see:  # the report at the end
-            return evaluate(*args, **see)  # type: ignore[arg-type]
-        if (score := next(scores)) == 80.0:
-            signal.raise_signal(signal.SIGINT)  # stop after the first epoch
-        return {"eval_loss": 1.0, "eval_top1": score}
-
-    monkeypatch.setattr(judging, "evaluate", scored)
+    give_scores(monkeypatch, 80.0, 60.0, 50.0)  # the last one on test
     more = ("--validation", "0.25", "--set", "epochs=2")
     assert train(tiny_data, tmp_path / "first", *more) == 130
     if not there:

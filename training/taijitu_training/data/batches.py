@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from taijitu_runtime.errors import DataError
 from taijitu_training.data.augmentation.augment import augment, draw, pad_reflecting, padded_bytes
 from taijitu_training.data.budget import fits_device
 from taijitu_training.data.dataset import Source
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.share import Batches, Share, Step, cut_for, epoch_order, generator_of
 from taijitu_training.data.stream import StreamBatches, stream_in_order
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime import datasets
 from taijitu_runtime.datasets import Found, Role, label_counts
-from taijitu_runtime.errors import listed
-from taijitu_training.errors import DataError
+from taijitu_runtime.errors import DataError, listed
 
 FORMS = f"{datasets.FORMS}, or WebDataset shards train-*.tar and val-*.tar"
 

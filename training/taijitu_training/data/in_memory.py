@@ -11,13 +11,12 @@ import torch
 
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import bytes_of
-from taijitu_runtime.errors import PictureError, listed
+from taijitu_runtime.errors import DataError, PictureError, listed
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Job, Samples, fault
 from taijitu_training.distributed import is_first
-from taijitu_training.errors import DataError
 
 T = TypeVar("T", Pictures, Samples)
 CHUNK = 64  # pictures a task: a million tasks would take a gigabyte

@@ -20,7 +20,7 @@ from taijitu_runtime.datasets import (
     label_counts,
     read_dataset,
 )
-from taijitu_runtime.errors import name_hint
+from taijitu_runtime.errors import DataError, name_hint
 from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_judged, check_names, check_readable, check_trained
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
@@ -29,7 +29,6 @@ from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import dataset_of_shards, shards_by_split
 from taijitu_training.distributed import is_first
-from taijitu_training.errors import DataError
 
 UNSPLIT_SHARE = 0.2
 """The held-out share of a data set without splits, unless the user sets another."""

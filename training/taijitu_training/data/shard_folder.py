@@ -14,7 +14,7 @@ import torch
 
 from taijitu_runtime.console import Progress, shown
 from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
-from taijitu_runtime.errors import listed
+from taijitu_runtime.errors import DataError, listed
 from taijitu_runtime.labels import read_labels
 from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_labels, check_readable
@@ -26,7 +26,6 @@ from taijitu_training.data.share import Share
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
 from taijitu_training.data.workers import Workers
 from taijitu_training.distributed import is_first
-from taijitu_training.errors import DataError
 
 LABEL_FILES = ("labels.txt", "classes.txt")  # one name per line, in the order of the numbers
 INFO_FILE = "_info.json"  # timm's and Hugging Face's: {"splits": {NAME: {"filenames": [], "shard_lengths": []}}}

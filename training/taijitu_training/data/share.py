@@ -10,8 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from taijitu_runtime.errors import UsageError
-from taijitu_training.errors import DataError
+from taijitu_runtime.errors import DataError, UsageError
 from taijitu_training.recipes.recipe import Recipe
 
 Step = list[tuple[Tensor, Tensor]]  # this process's parts of one batch: normalised float32 (B, 3, H, W), int64 (B,)

@@ -18,9 +18,8 @@ import torch
 from taijitu_runtime.datasets import Content, Encoded
 from taijitu_runtime.datasets.archive import members
 from taijitu_runtime.datasets.names import PICTURE_SUFFIXES
-from taijitu_runtime.errors import one_line
+from taijitu_runtime.errors import DataError, one_line
 from taijitu_training.data.share import Cut, Share, generator_of
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
 _USUAL = ("jpg", "jpeg", "png", "webp")  # first, where a sample has several

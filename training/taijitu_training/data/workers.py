@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from taijitu_runtime.datasets.budget import local_processes
-from taijitu_runtime.errors import one_line
+from taijitu_runtime.errors import DataError, one_line
 from taijitu_runtime.machine import usable_cores
 from taijitu_training.data.samples import Decoder, Job
-from taijitu_training.errors import DataError, TrainingError
+from taijitu_training.errors import TrainingError
 
 CHUNK = 32  # pictures that a process decodes at a time: a large batch keeps all of them busy, and little in flight
 MOST = 16  # processes by default

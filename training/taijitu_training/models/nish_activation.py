@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 NO_COMPILER = "InvalidCxxCompiler"
 """Error of torch.compile where there is no C++ compiler."""
 
+FLOAT32_FLOOR = -104.0
+"""Below it float32's sigmoid, and so Nish, is 0."""
+
 FUSED_FROM = 1 << 16
 """Elements from which a fused pass is worthwhile; below, tests and small runs need not wait for the compiler."""
 
@@ -77,7 +80,7 @@ def _with_negative_part(x: Tensor) -> tuple[Tensor, Tensor]:
     where sigmoid(x) is already 0; for -inf, sin would give NaN.
     """
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    return wide, wide.clamp(-746.0 if x.dtype == torch.float64 else -104.0, 0.0)
+    return wide, wide.clamp(-746.0 if x.dtype == torch.float64 else FLOAT32_FLOOR, 0.0)
 
 
 def _evaluate(formula: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from taijitu_runtime.errors import DataError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.locks import lock_file
 from taijitu_training.data import Dataset
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.tables.significance import (
     Difference,

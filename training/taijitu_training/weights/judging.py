@@ -12,9 +12,10 @@ import torch
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import LeftOut, evaluation_pictures
+from taijitu_runtime.errors import DataError
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.errors import DataError, TrainingError
+from taijitu_training.errors import TrainingError
 
 RARE = 0.01
 """Probability that guessing gets as many right; weights above it are refused."""

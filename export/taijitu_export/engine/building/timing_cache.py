@@ -9,7 +9,7 @@ from typing import Any
 
 from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.library import Library
-from taijitu_runtime.cache import UnsafeFolderError, cache_folder, private_folder
+from taijitu_runtime.cache import cache_folder, private_folder
 from taijitu_runtime.errors import UsageError, WriteError
 from taijitu_runtime.files import write_whole
 
@@ -123,6 +123,6 @@ def _default_file(library: Library, gpu: Gpu) -> Path | None:
     model = "".join(letter if letter.isalnum() else "_" for letter in gpu.name)
     try:
         folder = private_folder(cache_folder() / "tensorrt")
-    except (UnsafeFolderError, OSError, RuntimeError):
+    except (OSError, RuntimeError):
         return None
     return folder / f"{library.version}_{model}.timing"

@@ -16,6 +16,7 @@ from taijitu_runtime.backends.ort.provider import open_on_provider
 from taijitu_runtime.backends.ort.session import SessionOpener, run_session
 from taijitu_runtime.card import ModelCard, Precision, has_card
 from taijitu_runtime.errors import ArtefactError, ProviderError, check_name, check_number, one_line, require
+from taijitu_runtime.fields import is_unicode
 from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import MOST_THREADS, core_cache_bytes, usable_cores
 from taijitu_runtime.onnx_graph.external_data import external_files
@@ -199,7 +200,7 @@ def open_model(
     `more`: a serialised ModelProto that is merged into that of the file.
     """
     ort = require("onnxruntime", "taijitu[ort]")
-    if not _is_utf8(str(path)):
+    if not is_unicode(str(path)):
         raise ArtefactError(
             f"{path}: got a path that is not UTF-8, expected one that ONNX Runtime can open; rename the file or folder"
         )
@@ -214,15 +215,6 @@ def open_model(
             f"{path}: got a file that ONNX Runtime cannot load ({one_line(error)}), expected a whole ONNX model; "
             "copy it again, or make it again with: taijitu onnx"
         ) from error
-
-
-def _is_utf8(text: str) -> bool:
-    """Return whether a path is text; Python has lone surrogates for other bytes, which libraries do not take."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def tensor_of(node: Any) -> Tensor:

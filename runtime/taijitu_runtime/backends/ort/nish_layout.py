@@ -24,6 +24,7 @@ from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, rea
 from taijitu_runtime.errors import WriteError, one_line
 from taijitu_runtime.files import replacing
 from taijitu_runtime.onnx_graph.nish import count_nish, with_nish, with_stand_in
+from taijitu_runtime.providers import CPU
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def _relay(ort: Any, model: bytes, folder: Path | None) -> bytes:
         ort.InferenceSession(
             with_stand_in(model),
             options,
-            providers=["CPUExecutionProvider"],
+            providers=[CPU],
             disabled_optimizers=DISABLED_OPTIMISERS,
         )
         relaid, restored = with_nish(optimised.read_bytes())

@@ -23,7 +23,7 @@ from taijitu_runtime.errors import ProviderError, one_line
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
 from taijitu_runtime.onnx_graph.external_data import has_external_data
-from taijitu_runtime.providers import PROVIDERS, RTX
+from taijitu_runtime.providers import PROVIDERS, RTX, TENSORRT
 
 Options = dict[str, str]
 NewSession = Callable[[list[tuple[str, Options]]], Any]
@@ -132,7 +132,7 @@ def _load_libraries(ort: Any, provider: str) -> None:
 
 
 def _options(name: str, model: Path | None) -> Options:
-    if name != "TensorrtExecutionProvider" or model is None:
+    if name != TENSORRT or model is None:
         return {}
     try:
         folder = private_folder(cache_folder() / "onnxruntime-tensorrt")

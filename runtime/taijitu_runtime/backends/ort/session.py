@@ -15,6 +15,7 @@ from taijitu_runtime.backends.ort.plugin import PluginProviders
 from taijitu_runtime.errors import ArtefactError, describe, one_line
 from taijitu_runtime.native import register_nish
 from taijitu_runtime.onnx_graph.nish import count_nish
+from taijitu_runtime.providers import CPU
 
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 """The entry with the folder of weights in other files, for a model that is given by its bytes."""
@@ -22,7 +23,7 @@ WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 Providers = Sequence[tuple[str, dict[str, str]]]
 """Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
 
-CPU: Providers = (("CPUExecutionProvider", {}),)
+CPU_ONLY: Providers = ((CPU, {}),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ class SessionOpener:
             options.register_custom_ops_library(str(library))
             return self._session(content, options, providers)
 
-        if library is not None and names == ["CPUExecutionProvider"]:
+        if library is not None and names == [CPU]:
             session = relaid_session(self.ort, model, library, new_session)
             if session is not None:
                 return session
@@ -89,7 +90,7 @@ class SessionOpener:
         return options
 
 
-def open_session(ort: Any, model: str | bytes, options: Any, providers: Providers = CPU) -> Any:
+def open_session(ort: Any, model: str | bytes, options: Any, providers: Providers = CPU_ONLY) -> Any:
     """Open a session of `model`, the path or the content of a file, by `ort`, onnxruntime, whose errors it raises."""
     try:
         return ort.InferenceSession(model, options, providers=providers)

@@ -33,7 +33,7 @@ class Plan:
 
     def __init__(self, gpu: Gpu, trt: Any, runtime: Any, path: Path, content: bytes, card: EngineCard) -> None:
         self.gpu, self.trt, self.path, self.card = gpu, trt, path, card
-        self.is_rtx = card.library.name == "tensorrt_rtx"
+        self.is_rtx = card.library.is_rtx
         self._messages = logger_of(trt).messages
         self._cache: RuntimeCache | None = None
         self.engine = self._made(runtime.deserialize_cuda_engine(content), "deserialise it")
@@ -157,12 +157,12 @@ def _checked_plan(path: Path, card: EngineCard) -> Plan:
     try:
         check_gpu(path, card, gpu.model)
         runtime = trt.Runtime(logger_of(trt))
-        if card.library.name == "tensorrt_rtx":
+        if card.library.is_rtx:
             check_validity(path, card, runtime, trt, content)
         if card.built_for.dla_core is not None:
             runtime.DLA_core = card.built_for.dla_core
-        if "VERSION_COMPATIBLE" in card.flags:
-            runtime.engine_host_code_allowed = True  # such a plan contains its own runtime
+        if card.is_version_compatible:
+            runtime.engine_host_code_allowed = True
         return Plan(gpu, trt, runtime, path, content, card)
     except BaseException:
         gpu.close()

@@ -73,7 +73,7 @@ def check_gpu(path: Path, card: EngineCard, gpu: GpuModel) -> None:
     """Raise EngineError unless the engine runs on this GPU; log a warning if it was built on another model."""
     built_for = card.built_for
     here = version_numbers(gpu.compute_capability)
-    rtx_default = card.library.name == "tensorrt_rtx" and not built_for.compute_capabilities
+    rtx_default = card.library.is_rtx and not built_for.compute_capabilities
     if rtx_default or built_for.hardware_compatibility == "ampere+":
         fits, wanted = here >= AMPERE, "compute capability 8.0 and later"
     else:
@@ -82,7 +82,7 @@ def check_gpu(path: Path, card: EngineCard, gpu: GpuModel) -> None:
     if not fits:
         wanted += f" ({built_for.gpu})" if built_for.gpu else ""
         raise _built_for(path, card, wanted, f"{gpu.compute_capability} ({gpu.name})", gpu.compute_capability)
-    if card.library.name == "tensorrt" and built_for.hardware_compatibility == "none":
+    if not card.library.is_rtx and built_for.hardware_compatibility == "none":
         for built, found in other_model(built_for, gpu):
             _log.warning("%s was built on %s, runs on %s: one built here may be faster", path, built, found)
 
@@ -129,7 +129,7 @@ def check_validity(path: Path, card: EngineCard, runtime: Any, trt: Any, plan: b
 
 def _version_fits(card: EngineCard, here: str) -> bool:
     built, found = version_numbers(card.library.version), version_numbers(here)
-    if "VERSION_COMPATIBLE" in card.flags:
+    if card.is_version_compatible:
         return built[0] == found[0] and found >= built[:3]
     return built[:3] == found[:3]
 

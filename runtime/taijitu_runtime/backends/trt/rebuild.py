@@ -65,7 +65,7 @@ def arguments_for(card: EngineCard, compute_capability: str | None) -> list[str]
     if compute_capability is None:
         return list(card.arguments)
     is_default = len(others) == len(card.arguments)
-    is_older = card.library.name == "tensorrt_rtx" and version_numbers(compute_capability) < AMPERE
+    is_older = card.library.is_rtx and version_numbers(compute_capability) < AMPERE
     return [*others, f"{TARGET_FLAG}={compute_capability}"] if is_older or not is_default else others
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from taijitu_runtime.errors import DataError
 from taijitu_training.data.augmentation.colour import change_contrast, change_saturation, turn_hue
 from taijitu_training.data.augmentation.trivial_augment import trivial_augment
 from taijitu_training.data.augmentation.warp import turned, warp
 from taijitu_training.data.pictures import normalise
-from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
 ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 10 / 3)  # Random Erasing (Zhong et al. 2017) with the sizes of timm
