@@ -167,6 +167,7 @@ def train(
             choose=patience is not None,
             other=None if other is None else composed(other),
             budget=group.least(host_budget),
+            before=None if start is None else start.trained_on,
         )
         dataset = _loaded(request, out, group)
         settings = RunSettings(

@@ -72,6 +72,16 @@ def test_the_network_is_that_of_the_checkpoint(before: Path, tiny_data: Path, tm
     assert checkpoint.load(second / "final.pt").architecture == expected
 
 
+def test_pictures_that_the_weights_were_trained_on_and_that_judge_are_a_warning(
+    before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert train(tiny_data, tmp_path / "a", "--init", before) == 0
+    assert capsys.readouterr().err == ""
+    assert train(tiny_data, tmp_path / "b", "--init", before, "--validation", "0.25") == 0  # of what they learned
+    assert "validation (0.25 of train) that the weights" in capsys.readouterr().err
+
+
 def test_without_a_checkpoint_a_network_has_to_be_named(
     before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.console import shown
+from taijitu_runtime.datasets import TrainedOn
 from taijitu_runtime.errors import TaijituError, UsageError, one_line
 from taijitu_runtime.files import sha256_of
 from taijitu_runtime.model_files import is_model
@@ -122,7 +123,8 @@ def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
     check_arithmetic(path, saved.input)
     origin = {"file": shown(path.name), "sha256": sha256_of(path)}
     spec = ModelCard.from_dict(saved.contract()).input
-    return StartingPoint(saved.model().state_dict(), saved.architecture, tuple(saved.labels), spec, origin)
+    trained_on = TrainedOn.from_card(saved.training)
+    return StartingPoint(saved.model().state_dict(), saved.architecture, tuple(saved.labels), spec, origin, trained_on)
 
 
 def _check_network(path: Path, saved: Checkpoint, model: str, options: Options) -> None:
