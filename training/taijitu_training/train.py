@@ -139,6 +139,9 @@ def train(
         UsageError: An argument is out of its range.
     """
     asked = NetworkRequest(model, recipe, changes or {}, preset, options or {}, init, pretrained, offline)
+    for argument, path in (("data", data), ("out", out)):
+        if not os.fspath(path):  # a variable that is not set
+            raise UsageError(f'got an empty path as {argument}, expected a name; give "." for the working directory')
     _check_numbers(validation, patience, minutes, accumulate, workers)
     _check_changes(asked.changes, minutes, teacher, other)
     if label_level is not None:
