@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from taijitu_runtime.datasets import TrainedOn
-from taijitu_runtime.errors import DamagedPictureError
+from taijitu_runtime.errors import DamagedPictureError, UsageError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import DataRequest, Dataset, Pictures, Share, Stream, batches, load_dataset
 from taijitu_training.errors import DataError
@@ -64,6 +64,12 @@ def test_the_centre_crop_keeps_the_recipes_share(tiny_data: Path) -> None:
     with Image.open(tiny_data / "train" / "blue" / "00.png") as image:  # 40 x 36: nothing to resize
         expected = np.asarray(image)[2:34, 4:36]
     np.testing.assert_array_equal(cropped.images[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("share", [1e-3, 5e-324])
+def test_a_centre_crop_that_is_too_small_names_its_field(tiny_data: Path, share: float) -> None:
+    with pytest.raises(UsageError, match="evaluation_crop"):
+        load_dataset(DataRequest(tiny_data, (32, 32), replace(RECIPE, evaluation_crop=share)))
 
 
 def test_validation_pictures_are_held_out_of_every_class_in_place_of_val(data: Path) -> None:
