@@ -56,6 +56,7 @@ def test_it_starts_from_the_weights_and_names_their_source(
     origin = checkpoint.load(tmp_path / "a" / "final.pt").training["started_from"]
     assert origin["file"] == "final.pt"
     assert len(origin["sha256"]) == 64
+    assert origin["train_sample"] == checkpoint.load(before).training["train_sample"]
     assert train(tiny_data, tmp_path / "a", "--set", "epochs=1", "--resume") == 0
     assert checkpoint.load(tmp_path / "a" / "last.pt").training["started_from"] == origin
 

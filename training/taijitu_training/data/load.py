@@ -145,7 +145,7 @@ def _seen_before(divided: Found, prints: Mapping[Role, list[str]], request: Data
     for role, its in prints.items():
         split = divided.splits[role]
         judging = itertools.compress(its, split.known_targets < known)
-        if share := request.before.found([*judging]):
+        if share := request.before.found_of_all([*judging]):
             found[split.name] = share
     return found
 

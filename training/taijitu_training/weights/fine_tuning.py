@@ -121,9 +121,10 @@ def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
     saved = checkpoint.load(path)
     _check_network(path, saved, model, options)
     check_arithmetic(path, saved.input)
-    origin = {"file": shown(path.name), "sha256": sha256_of(path)}
-    spec = ModelCard.from_dict(saved.contract()).input
     trained_on = TrainedOn.from_card(saved.training)
+    sample = {} if trained_on is None else {"train_sample": " ".join(sorted(trained_on.whole))}
+    origin = {"file": shown(path.name), "sha256": sha256_of(path), **sample}
+    spec = ModelCard.from_dict(saved.contract()).input
     return StartingPoint(saved.model().state_dict(), saved.architecture, tuple(saved.labels), spec, origin, trained_on)
 
 
