@@ -32,7 +32,7 @@ from taijitu_export.onnx.forms import Layout
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.to_onnx.export import OnnxResult, export_file
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.labels import read_labels
+from taijitu_runtime.labels import check_in_order, read_labels
 from taijitu_runtime.output_path import output_next_to
 
 AnyPath = str | os.PathLike[str]
@@ -137,6 +137,7 @@ def adopt(
     """
     if isinstance(labels, (str, os.PathLike)):
         labels = read_labels(Path(labels))
+    check_in_order(labels)
     sides: Any = _numbers("size", size, "(height, width)")
     if sides is not None and len(sides) != 2:
         raise UsageError(f"got size={size!r}, expected (height, width)")

@@ -56,6 +56,15 @@ def check_labels(got: object) -> None:
             raise fail(f"labels[{index}]", label, f"another label than labels[{first}]")
 
 
+def check_in_order(labels: object) -> None:
+    """Raise UsageError for a set or a dict of labels: {"dog": 1, "cat": 0} begins with the dog, and a set with any."""
+    if isinstance(labels, (set, frozenset, Mapping)):
+        raise UsageError(
+            f"got a {type(labels).__name__} as the labels, expected a list of them in the order of the logits; "
+            "make one, such as sorted(names, key=names.get) of {label: index}"
+        )
+
+
 def checked_labels(labels: tuple[str, ...], source: str) -> tuple[str, ...]:
     """Return the labels, with composed letters as the folders of a data set have them.
 

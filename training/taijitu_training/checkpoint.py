@@ -22,6 +22,7 @@ from taijitu_runtime.card import Architecture, InputSpec
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, first_line, one_line, path_fault
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
+from taijitu_runtime.labels import check_in_order
 from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
@@ -88,10 +89,11 @@ def plain_input(spec: InputSpec) -> dict[str, Any]:
 def plain_labels(labels: Sequence[str]) -> list[str]:
     """Return the `labels` of a checkpoint in Python's own type: NumPy's texts could be saved, and not loaded.
 
-    UsageError for a single text, whose letters would be the labels.
+    UsageError for a single text, whose letters would be the labels, and for labels that are in no order.
     """
     if isinstance(labels, str):
         raise UsageError(f"got the text {labels!r} as the labels, expected a list of them; read a file of labels first")
+    check_in_order(labels)
     return [str(label) if isinstance(label, str) else label for label in labels]
 
 

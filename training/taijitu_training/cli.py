@@ -147,8 +147,8 @@ def _shown_recipe(args: argparse.Namespace, changes: dict[str, str], options: di
     if args.resume is not None:
         raise UsageError("got --show with --resume, expected one of them; name the run's recipe: --recipe NAME --show")
     from_weights = args.init is not None or args.pretrained is not None
-    name = args.recipe or usual_recipe(from_weights=from_weights)
-    if not any((args.model, args.preset, options, args.init)):
+    name = usual_recipe(from_weights=from_weights) if args.recipe is None else args.recipe
+    if not options and args.model is args.preset is args.init is None:
         return get_recipe(name, changes)
     from taijitu_training.network_request import NetworkRequest  # torch, see above
     from taijitu_training.weights.fine_tuning import saved_network

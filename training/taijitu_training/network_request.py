@@ -73,8 +73,9 @@ class NetworkRequest:
         name = self._network_name(saved)
         own_options = saved.options if saved and saved.name == name and self.preset is None else {}
         self._refuse_options(name)
-        recipe = self.recipe or saved_recipe or usual_recipe(from_weights=self.from_weights)
-        options = network_options(name, self.options, self.preset or "paper", own_options)
+        usual = saved_recipe or usual_recipe(from_weights=self.from_weights)
+        recipe = usual if self.recipe is None else self.recipe  # an empty name is refused
+        options = network_options(name, self.options, "paper" if self.preset is None else self.preset, own_options)
         return ChosenNetwork(name, options, get_recipe(recipe, self.changes))
 
     def starting_point(self, network: ChosenNetwork) -> StartingPoint | None:
@@ -95,7 +96,7 @@ class NetworkRequest:
         return dataclasses.replace(network, options=options, recipe=recipe)
 
     def _network_name(self, saved: Architecture | None) -> str:
-        name = self.model or (saved.name if saved else None)
+        name = (saved.name if saved else None) if self.model is None else self.model
         if name is None and self.init is not None:
             raise UsageError(
                 f"got no --model for the weights in {self.init}, expected one, such as timm/resnet18; add it"

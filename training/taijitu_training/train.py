@@ -139,6 +139,9 @@ def train(
         UsageError: An argument is out of its range.
     """
     asked = NetworkRequest(model, recipe, changes or {}, preset, options or {}, init, pretrained, offline)
+    for argument, path in (("data", data), ("out", out)):
+        if not os.fspath(path):  # a variable that is not set
+            raise UsageError(f'got an empty path as {argument}, expected a name; give "." for the working directory')
     _check_numbers(validation, patience, minutes, accumulate, workers)
     _check_changes(asked.changes, minutes, teacher, other)
     if label_level is not None:
@@ -167,6 +170,7 @@ def train(
             choose=patience is not None,
             other=None if other is None else composed(other),
             budget=group.least(host_budget),
+            before=None if start is None else start.trained_on,
         )
         dataset = _loaded(request, out, group)
         settings = RunSettings(

@@ -81,12 +81,14 @@ class TrainedOn:
     `sample` has the beginnings of the 256 smallest fingerprints, or of all. Fingerprints are uniformly distributed, so
     the share of the sample found among other pictures estimates the share of the training pictures among them: if that
     is a tenth, the probability of finding none is 2e-12. `other`: the data's label of pictures that show none of the
-    network's labels, which it was trained not to be sure of.
+    network's labels, which it was trained not to be sure of. `before`: the same sample of the pictures that the weights
+    were trained on which the training started from.
     """
 
     sample: frozenset[str]
     held_out: HeldOut | None = None
     other: str | None = None
+    before: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, prints: Sequence[str], held_out: HeldOut | None = None, other: str | None = None) -> TrainedOn:
@@ -98,13 +100,18 @@ class TrainedOn:
     def from_card(cls, training: dict[str, Any]) -> TrainedOn | None:
         """Read a card's `training`; return None where it has no sample. Raises ArtefactError for another form."""
         sample, held_out, other = (training.get(key) for key in ("train_sample", "held_out", "other"))
-        if sample is None:
+        start = training.get("started_from")
+        before = start.get("train_sample") if isinstance(start, dict) else None
+        if sample is None and before is None:
             return None
-        if not isinstance(sample, str):
-            raise fail("training.train_sample", sample, "beginnings of sha256 sums, in one text")
+        sample, before = ("" if text is None else text for text in (sample, before))  # shards give no sample
+        for name, text in (("train_sample", sample), ("started_from.train_sample", before)):
+            if not isinstance(text, str):
+                raise fail(f"training.{name}", text, "beginnings of sha256 sums, in one text")
         if other is not None:
             check_text("training.other", other, "a label of the data")
-        return cls(frozenset(sample.split()), None if held_out is None else _held_out(held_out), other)
+        held = None if held_out is None else _held_out(held_out)
+        return cls(frozenset(sample.split()), held, other, frozenset(before.split()))
 
     def to_card(self) -> dict[str, Any]:
         """Return the entries for a card's `training`, plain JSON."""
@@ -114,7 +121,24 @@ class TrainedOn:
 
     def found(self, prints: Sequence[str]) -> float:
         """Return the share of the training pictures that is among these fingerprints, in [0, 1]."""
-        return len(self.sample & {fingerprint[:_DIGITS] for fingerprint in prints}) / max(1, len(self.sample))
+        return _share(self.sample, prints)
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """The sample of all pictures that the weights were trained on, before they were given to this training too."""
+        return frozenset(sorted(self.sample | self.before)[:SAMPLE])
+
+    def found_of_all(self, prints: Sequence[str]) -> float:
+        """Return the share of `whole` that is among these fingerprints, in [0, 1]."""
+        return _share(self.whole, prints)
+
+    def found_of_before(self, prints: Sequence[str]) -> float:
+        """Return the share of `before` that is among these fingerprints, in [0, 1]."""
+        return _share(self.before, prints)
+
+
+def _share(sample: frozenset[str], prints: Sequence[str]) -> float:
+    return len(sample & {fingerprint[:_DIGITS] for fingerprint in prints}) / max(1, len(sample))
 
 
 def _held_out(got: object) -> HeldOut:

@@ -58,9 +58,10 @@ def _judging(found: Found, labels: Labels, trained_on: TrainedOn | None) -> Pict
     prints = tuple(fingerprints(judging.contents))
     judging = dataclasses.replace(judging, prints=prints)
     if trained_on is not None and role in ("", "train") and (held := _held_out(judging, labels, trained_on, prints)):
-        return _parted(judging, held, trained_on)[1]
+        part = _parted(judging, held, trained_on)[1]
+        return dataclasses.replace(part, seen=_seen(trained_on.found_of_before(part.prints or ())))
     if role != "train":
-        return dataclasses.replace(judging, seen="" if trained_on is None else _seen(trained_on, prints))
+        return dataclasses.replace(judging, seen="" if trained_on is None else _seen(trained_on.found_of_all(prints)))
     raise _train_alone(source)
 
 
@@ -150,12 +151,9 @@ def _divided(whole: PictureSet, labels: Labels) -> tuple[PictureSet, PictureSet]
     return own, dataclasses.replace(others, targets=None, part=f"those of {other}", left_out=LeftOut())
 
 
-def _seen(trained_on: TrainedOn, prints: Sequence[str]) -> str:
-    """Return the caution that the network was trained on some of the pictures; empty where it was not.
-
-    `prints`: the fingerprints of the pictures.
-    """
-    if not (share := trained_on.found(prints)):
+def _seen(share: float) -> str:
+    """Return the caution that `share` of the pictures that the network was trained on are here; empty for none."""
+    if not share:
         return ""
     return (
         f"got pictures that the network was trained on ({100 * share:.0f} % of all such are here), expected others; on "

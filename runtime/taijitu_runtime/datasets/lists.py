@@ -136,7 +136,26 @@ def _places(path: Path, rows: list[tuple[int, list[str]]]) -> tuple[dict[str, in
             f"{path}: got columns {', '.join(others[:MOST_NAMED])}, expected one called label, or path and split "
             "alone for pictures without labels; rename or remove them"
         )
+    if "split" not in named and (telling := _split_under_another_name(rows, [*named.values()])):
+        raise DataError(
+            f"{path}: got a column {telling}, which tells the splits, expected it to be called split, with train, val "
+            "or test in each line; correct the list, or remove the column to have the pictures divided"
+        )
     return named, rows[1:]
+
+
+def _split_under_another_name(rows: list[tuple[int, list[str]]], used: Sequence[int]) -> str:
+    """Return the name of an unused column such as is_valid, or with train and test in its cells; "" without one.
+
+    If it were ignored, pictures to test with would be trained on.
+    """
+    for place, name in enumerate(rows[0][1]):
+        if place in used:
+            continue
+        values = {_cell(row, place) for _, row in rows[1:]}
+        if role_of(name.lower().removeprefix("is_")) or (values and all(map(role_of, values))):
+            return name or str(place + 1)
+    return ""
 
 
 def _cell(row: list[str], place: int | None) -> str:

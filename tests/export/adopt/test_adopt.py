@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,13 @@ def test_a_number_in_place_of_several_is_refused(tmp_path: Path, wrong: dict[str
     with pytest.raises(UsageError, match=next(iter(wrong))):
         adopt(source, tmp_path / "adopted.onnx", **{**USUAL, **wrong})
     assert [path.name for path in tmp_path.iterdir()] == ["foreign.onnx"]
+
+
+@pytest.mark.parametrize("kind", [frozenset, lambda labels: {label: -i for i, label in enumerate(labels)}])
+def test_labels_in_no_order_are_refused(tmp_path: Path, kind: Callable[[Sequence[str]], Any]) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx")
+    with pytest.raises(UsageError, match="order"):
+        adopt(source, tmp_path / "adopted.onnx", **{**USUAL, "labels": kind(USUAL["labels"])})
 
 
 def test_a_shape_that_the_file_states_wrongly_keeps_no_old_opset(tmp_path: Path) -> None:

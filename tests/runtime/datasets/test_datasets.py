@@ -249,7 +249,8 @@ def test_a_packing_that_only_newer_pythons_read_is_not_called_damage(tmp_path: P
     "split;filename;class\ntraining;a/1.jpg;cat\ntrain;a/2.jpg;dog\nval;b/3.jpg;cat\n",
     "a/1.jpg cat train\na/2.jpg dog train\nb/3.jpg cat validation\n",
     "class,labels,filepaths,data set\n0,cat,a/1.jpg,train\n1,dog,a/2.jpg,train\n0,cat,b/3.jpg,valid\n",
-], ids=["plain", "with a head", "with spaces", "with numbers next to the labels"])  # fmt: skip
+    "path,label,split,is_test\na/1.jpg,cat,train,0\na/2.jpg,dog,train,0\nb/3.jpg,cat,val,0\n",
+], ids=["plain", "with a head", "with spaces", "with numbers next to the labels", "with the splits twice"])  # fmt: skip
 def test_lists_are_read(tmp_path: Path, text: str) -> None:
     lay_out(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
     (tmp_path / "list.csv").write_text(text)
@@ -269,6 +270,8 @@ def test_lists_are_read(tmp_path: Path, text: str) -> None:
         ("1.jpg,cat,train\n./1.jpg,cat,test\n", "line 2"),
         ('1.jpg,cat\n2.jpg,"dog\n1.jpg,cat\n', "line 2"),  # would be a label of two lines
         ("path,diagnosis\n1.jpg,cat\n", "diagnosis"),
+        ("path,label,Phase\n1.jpg,cat,train\n2.jpg,cat,test\n", "Phase"),  # would be trained on
+        ("path,label,is_valid\n1.jpg,cat,False\n2.jpg,cat,True\n", "is_valid"),  # fastai's
         ("1.jpg,cat,train\n2.jpg,dog,train,lorry\n", "line 2"),  # a second label?
         ("1.jpg,K\u00e4se\n2.jpg,dog\n", "UTF-8"),
     ],

@@ -96,6 +96,23 @@ def test_copies_of_a_picture_are_a_caution_and_unreadable_files_are_none(folder:
     assert "trained on" in seen
 
 
+def test_pictures_of_the_training_that_the_weights_came_from_are_a_caution_too(folder: Path, tmp_path: Path) -> None:
+    now = trained(folder)
+    before = {"started_from": TrainedOn.of(fingerprints(read_dataset(folder).splits[""].contents)).to_card()}
+    alone = TrainedOn.from_card(before)  # of a training on shards
+    tuned = TrainedOn.from_card({**now.to_card(), **before})
+    assert tuned is not None
+    assert evaluation_pictures(folder, LABELS, now).seen == ""
+    held = evaluation_pictures(folder, LABELS, tuned)
+    assert len(held) == 10
+    assert "(20 % of all" in held.seen
+    (tmp_path / "moved").mkdir()
+    folder.rename(tmp_path / "moved" / "test")
+    for one in (tuned, alone):
+        assert "(100 % of all" in evaluation_pictures(tmp_path / "moved", LABELS, one).seen
+    assert len(tuned.whole) == 50
+
+
 def test_it_stays_so_when_files_are_added_removed_renamed_and_packed(folder: Path, tmp_path: Path) -> None:
     card = trained(folder)
     before = {name: (folder / name).read_bytes() for name in evaluation_pictures(folder, LABELS, card).names}
@@ -177,6 +194,7 @@ def test_copies_of_a_picture_are_on_one_side_and_too_few_are_refused() -> None:
     "training",
     [
         {"train_sample": 3},
+        {"train_sample": "", "started_from": {"train_sample": 3}},
         {"train_sample": "", "held_out": []},
         {"train_sample": "", "held_out": {"share": 0.2, "seed": 0, "cuts": {"blue": "low"}}},
     ],

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from taijitu_runtime.errors import DamagedPictureError, DataError
+from taijitu_runtime.datasets import TrainedOn
+from taijitu_runtime.errors import DamagedPictureError, DataError, UsageError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import DataRequest, Dataset, Pictures, Share, Stream, batches, load_dataset
 from taijitu_training.recipes.named import RECIPES
@@ -62,6 +63,12 @@ def test_the_centre_crop_keeps_the_recipes_share(tiny_data: Path) -> None:
     with Image.open(tiny_data / "train" / "blue" / "00.png") as image:  # 40 x 36: nothing to resize
         expected = np.asarray(image)[2:34, 4:36]
     np.testing.assert_array_equal(cropped.images[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("share", [1e-3, 5e-324])
+def test_a_centre_crop_that_is_too_small_names_its_field(tiny_data: Path, share: float) -> None:
+    with pytest.raises(UsageError, match="evaluation_crop"):
+        load_dataset(DataRequest(tiny_data, (32, 32), replace(RECIPE, evaluation_crop=share)))
 
 
 def test_validation_pictures_are_held_out_of_every_class_in_place_of_val(data: Path) -> None:
@@ -388,6 +395,24 @@ def test_pictures_of_test_that_val_has_too_are_a_warning(data: Path) -> None:
     assert (dataset.test_in_val, len(dataset.warnings), dataset.repeated) == (2, 1, {})
     held = load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25, skip_unreadable=True))
     assert held.test_in_val == 0, "val/ is not used"
+
+
+def test_pictures_to_judge_by_that_the_initial_weights_were_trained_on_are_a_warning(data: Path) -> None:
+    def load(folder: Path, seed: int, before: TrainedOn | None = None) -> Dataset:
+        return load_dataset(DataRequest(folder, (32, 32), replace(RECIPE, seed=seed), before=before))
+
+    before = load(data / "train", 1).trained_on
+    assert load(data / "train", 1, before=before).seen_before == {}, "the same share is held out"
+    assert load(data, 1, before=before).seen_before == {}, "test/ is new"
+    held = load(data / "train", 2, before=before)
+    assert list(held.seen_before) == ["validation (0.2 of train)"]
+    assert "--validation 0.2 --set seed=1" in held.warnings[0]
+    (data / "train").rename(data / "learned")
+    (data / "test").rename(data / "train")
+    (data / "learned").rename(data / "test")
+    tested = load(data, 1, before=before)
+    assert tested.seen_before == {"test": 1.0}
+    assert "(100 % of" in tested.warnings[0]
 
 
 def test_a_picture_under_two_labels_is_a_warning(data: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 
+import numpy as np
 import pytest
+import torch
 
 from taijitu_runtime.command_line import pairs
 from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
@@ -39,6 +41,8 @@ def test_changes_are_parsed_as_their_fields_types() -> None:
     recipe = get_recipe("yynet_cifar10", {"lr": "5e-3", "epochs": "3", "ema": "true", "mean": "0.1,0.2,0.3"})
     assert (recipe.lr, recipe.epochs, recipe.ema, recipe.mean) == (5e-3, 3, True, (0.1, 0.2, 0.3))
     assert recipe.batch_size == 64
+    for mean in ([0.25, 0.5, 0.75], np.array([0.25, 0.5, 0.75]), torch.tensor([0.25, 0.5, 0.75])):
+        assert get_recipe("yynet_cifar10", {"mean": mean, "epochs": np.int64(3)}).mean == (0.25, 0.5, 0.75)
 
 
 @pytest.mark.parametrize(

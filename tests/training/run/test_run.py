@@ -22,7 +22,7 @@ import torch
 import taijitu
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
-from taijitu_runtime.errors import WriteError
+from taijitu_runtime.errors import UsageError, WriteError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
 from taijitu_training.errors import CheckpointError
@@ -609,6 +609,17 @@ def test_weights_that_the_last_step_of_an_epoch_ruined_are_not_saved(
     assert not (tmp_path / "a" / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("argument", ["data", "out"])
+def test_an_empty_path_is_not_the_working_directory(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str
+) -> None:
+    monkeypatch.chdir(shutil.copytree(tiny_data, tmp_path / "here"))
+    paths = {"data": str(tiny_data), "out": str(tmp_path / "run"), argument: ""}
+    with pytest.raises(UsageError, match=argument):
+        taijitu.train("mlp", paths["data"], paths["out"], changes={"epochs": 1})
+    assert sorted(path.name for path in Path().iterdir()) == ["test", "train"]
+
+
 def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(tiny_data)]
     command += ["--out", str(tmp_path / "a"), "--set", "crop=resized", "--set", "pad=0", "--workers", "1"]
@@ -631,6 +642,10 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
         (["--device", "meta"], "got --device meta"),
         (["--out", "/dev/null/run"], "got --out /dev/null/run, which cannot be a folder"),
         (["--preset", "public"], "unknown preset of yynet_small_16 'public'"),
+        (["--preset", ""], "unknown preset of yynet_small_16 ''"),  # of a variable that is not set
+        (["--recipe", ""], "unknown recipe ''"),
+        (["--model", ""], "unknown model ''"),
+        (["--show", "--recipe", ""], "unknown recipe ''"),
         (["--recipe", "taijitu_cifar10"], "got recipe taijitu_cifar10 without a teacher"),
         (["--recipe", "yynet"], "unknown recipe 'yynet'; did you mean yynet_cifar10, yynet_imagenet?"),
         (["--validation", "1"], "argument --validation: got 1, expected a share in [0, 1)"),

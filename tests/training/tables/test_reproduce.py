@@ -81,6 +81,16 @@ def test_a_killed_table_continues_where_it_stopped_and_prints_both_numbers(
     assert len(trained) == 17  # nothing is run again
 
 
+def test_pictures_that_spoil_a_table_are_a_warning(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = shutil.copytree(data, tmp_path / "data") / "train" / "dark" / "00.png"
+    shutil.copy(learned, tmp_path / "data" / "test" / "dark" / "again.png")
+    monkeypatch.setattr(reproduce, "train_run", lambda settings, resume_from: Course())  # stopped at once
+    assert main(["nish-depth", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 130
+    assert "1 pictures of test among the training pictures" in capsys.readouterr().err
+
+
 def test_rows_are_run_one_at_a_time_into_one_table(data: Path, tmp_path: Path) -> None:
     command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "1"]
     assert main([*command, "--row", "10 layers, Mish"]) == 0

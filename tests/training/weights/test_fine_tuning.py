@@ -56,6 +56,7 @@ def test_it_starts_from_the_weights_and_names_their_source(
     origin = checkpoint.load(tmp_path / "a" / "final.pt").training["started_from"]
     assert origin["file"] == "final.pt"
     assert len(origin["sha256"]) == 64
+    assert origin["train_sample"] == checkpoint.load(before).training["train_sample"]
     assert train(tiny_data, tmp_path / "a", "--set", "epochs=1", "--resume") == 0
     assert checkpoint.load(tmp_path / "a" / "last.pt").training["started_from"] == origin
 
@@ -70,6 +71,16 @@ def test_the_network_is_that_of_the_checkpoint(before: Path, tiny_data: Path, tm
     assert checkpoint.load(second / "final.pt").architecture == expected
     assert main([*flags, "--resume"]) == 0
     assert checkpoint.load(second / "final.pt").architecture == expected
+
+
+def test_pictures_that_the_weights_were_trained_on_and_that_judge_are_a_warning(
+    before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert train(tiny_data, tmp_path / "a", "--init", before) == 0
+    assert capsys.readouterr().err == ""
+    assert train(tiny_data, tmp_path / "b", "--init", before, "--validation", "0.25") == 0  # of what they learned
+    assert "validation (0.25 of train) that the weights" in capsys.readouterr().err
 
 
 def test_without_a_checkpoint_a_network_has_to_be_named(

@@ -74,6 +74,7 @@ def test_labels_are_saved_so_that_they_can_be_loaded_or_refused(tmp_path: Path) 
     checkpoint.save(made, tmp_path / "made.pt")
     assert checkpoint.load(tmp_path / "made.pt").labels == LABELS
     wrong: list[Any] = [["cat", "dog", 3], ["cat", "dog", "cat"], ["cat", "dog", "fish\n"], "abc"]
+    wrong += [{*LABELS}, frozenset(LABELS), {"fish": 2, "dog": 1, "cat": 0}]  # in no order, or in another one
     for labels in wrong:
         with pytest.raises(TaijituError):
             checkpoint_from_model("timm/test_efficientnet", model, labels)

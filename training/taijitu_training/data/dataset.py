@@ -58,6 +58,8 @@ class DataRequest:
     `budget`: the bytes of memory that the pictures may take; None for what this process has. Several processes need one
     number: pictures in memory are divided among them in another way than shards that are streamed.
 
+    `before`: a sample of the pictures that the weights to start from were trained on, which should not judge the run.
+
     `other`: the label whose pictures show none of the labels. It is not among `Dataset.labels`, its pictures to train
     on have the target K behind those of the K labels, and its others are not judged.
     """
@@ -72,6 +74,7 @@ class DataRequest:
     choose: bool = False
     other: str | None = None
     budget: int | None = None
+    before: TrainedOn | None = None
 
     @property
     def room(self) -> int:
@@ -109,6 +112,8 @@ class Dataset:
     repeated: Mapping[str, int] = field(default_factory=dict)  # pictures of other splits that train has too, by split
     test_in_val: int = 0  # pictures of test that val has too
     contradicted: int = 0  # pictures to train on that have more than one label
+    seen_before: Mapping[str, float] = field(default_factory=dict)  # share of `before` in other splits, by split
+    before: TrainedOn | None = None  # the request's
     remarks: tuple[str, ...] = ()  # what may have been read otherwise than it was meant
 
     @property
@@ -141,6 +146,7 @@ class Dataset:
                 f"got {self.test_in_val} pictures of test in {self.evaluation_name} too, which chooses the best epoch: "
                 "its accuracy on test will be too high; remove them from one of the two"
             )
+        found += [self._of_seen_before(name, share) for name, share in self.seen_before.items()]
         if self.contradicted:
             found.append(
                 f"got {self.contradicted} pictures to train on with more than one label each, of which at most one can "
@@ -148,6 +154,16 @@ class Dataset:
             )
         rare = "the rare ones may never be answered: try --set class_weights=balanced"
         return [*self.remarks, *found, *warnings_of(self.label_counts, rare)]
+
+    def _of_seen_before(self, name: str, share: float) -> str:
+        held = None if self.before is None else self.before.held_out
+        is_drawn = self.trained_on is not None and self.trained_on.held_out is not None and role_of(name) != "test"
+        same = f" those that they held out (--validation {held.share:g} --set seed={held.seed}), or" if held else ""
+        return (
+            f"got pictures of {name} that the weights to start from were trained on ({100 * share:.3g} % of all such "
+            f"are there), so that its accuracy will be too high; judge by{same if is_drawn else ''} pictures that they "
+            "were not trained on"
+        )
 
     def to_card(self) -> dict[str, Any]:
         """Return the entries for a card's `training`, plain JSON; None where there is nothing to say."""

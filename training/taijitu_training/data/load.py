@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 from taijitu_runtime.console import shown
@@ -56,7 +57,8 @@ def load_dataset(request: DataRequest) -> Dataset:
         return dataset_of_shards(request, shards, pool, unreadable)
     found = _found(request)
     prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
-    divided, trained_on = _hold_out(found, prints["train"], request)
+    divided, trained_on, prints_of_judged = _hold_out(found, prints, request)
+    seen_before = _seen_before(divided, prints_of_judged, request)
     if request.other is not None:
         divided = _without_last(divided)
     check_judged(divided)
@@ -84,6 +86,8 @@ def load_dataset(request: DataRequest) -> Dataset:
         repeated=_repeated(found, prints),
         test_in_val=_shared(prints.get("val", []), prints.get("test", [])),
         contradicted=_contradicted(found.splits["train"], prints["train"]),
+        seen_before=seen_before,
+        before=request.before,
         remarks=found.remarks,
     )
 
@@ -105,22 +109,44 @@ def _found(request: DataRequest) -> Found:
     return found
 
 
-def _hold_out(found: Found, prints: list[str], request: DataRequest) -> tuple[Found, TrainedOn]:
+def _hold_out(
+    found: Found, prints: Mapping[Role, list[str]], request: DataRequest
+) -> tuple[Found, TrainedOn, dict[Role, list[str]]]:
     """Hold val out of train as requested; return a sample of the pictures that are left to train on, too.
 
-    `prints`: the fingerprints of train.
+    The third are the fingerprints of the splits to judge by. `prints`: those of all splits of `found`.
     """
+    of_train = prints["train"]
+    judged: dict[Role, list[str]] = {role: its for role, its in prints.items() if role != "train"}
     share, seed = request.validation, request.recipe.seed
     if share is None and "val" not in found.splits and (request.choose or "test" not in found.splits):
         share = UNSPLIT_SHARE
     if not share:
-        return found, TrainedOn.of(prints, other=request.other)
+        return found, TrainedOn.of(of_train, other=request.other), judged
     whole = found.splits["train"]
-    held_out = HeldOut.draw(prints, whole.known_targets, found.labels, share, seed)
-    held = held_out.mask(prints, whole.known_targets, found.labels)
+    held_out = HeldOut.draw(of_train, whole.known_targets, found.labels, share, seed)
+    held = held_out.mask(of_train, whole.known_targets, found.labels)
     val = replace(whole.where(held), name=f"validation ({share:g} of train)")
     splits: dict[Role, Split] = {**found.splits, "train": whole.where(~held), "val": val}
-    return replace(found, splits=splits), TrainedOn.of([*itertools.compress(prints, ~held)], held_out, request.other)
+    trained_on = TrainedOn.of([*itertools.compress(of_train, ~held)], held_out, request.other)
+    return replace(found, splits=splits), trained_on, {**judged, "val": [*itertools.compress(of_train, held)]}
+
+
+def _seen_before(divided: Found, prints: Mapping[Role, list[str]], request: DataRequest) -> dict[str, float]:
+    """Return which share of the pictures of `request.before` is in each split to judge by, by its name, where some are.
+
+    `prints`: the fingerprints of those splits. Pictures of `request.other`, the last label, judge nothing.
+    """
+    if request.before is None:
+        return {}
+    known = len(divided.labels) - (request.other is not None)
+    found: dict[str, float] = {}
+    for role, its in prints.items():
+        split = divided.splits[role]
+        judging = itertools.compress(its, split.known_targets < known)
+        if share := request.before.found_of_all([*judging]):
+            found[split.name] = share
+    return found
 
 
 def _without_last(found: Found) -> Found:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taijitu_runtime.card import InputSpec
+from taijitu_runtime.card import MAX_SIDE, InputSpec
+from taijitu_runtime.errors import UsageError
 from taijitu_training.checkpoint import plain_input
 from taijitu_training.errors import CheckpointError
 from taijitu_training.recipes.recipe import Recipe
@@ -49,7 +50,13 @@ def input_contract(size: tuple[int, int], recipe: Recipe) -> dict[str, Any]:
 
 
 def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
-    """Return the same contract in the runtime's form."""
+    """Return the same contract in the runtime's form. UsageError where the recipe's crop is too small for `size`."""
+    least = cropped_side(size, recipe.resize) / MAX_SIDE
+    if recipe.evaluation_crop < least:
+        raise UsageError(
+            f"got evaluation_crop={recipe.evaluation_crop:g}, expected at least {least:.3g}: {size[0]}x{size[1]} "
+            f"pixels of a picture whose shorter side has at most {MAX_SIDE}; set it larger"
+        )
     return InputSpec(
         height=size[0],
         width=size[1],

@@ -245,7 +245,9 @@ def _is_within(value: float | tuple[float, ...], interval: str) -> bool:
     )
 
 
-def _text(value: object) -> str:
+def _text(value: Any) -> str:
+    if getattr(value, "ndim", 0) == 1:  # NumPy's arrays and torch's tensors
+        value = value.tolist()
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from taijitu_runtime.console import say, shown
+from taijitu_training.data import Dataset
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.settings import RunSettings
 
@@ -23,6 +24,18 @@ def announce(settings: RunSettings, *, chose_share: bool) -> None:
         f"{_batches(len(dataset.train), settings.recipe)}, on {settings.device}{several}, in {settings.computed_in}",
         sys.stdout,
     )
+    announce_reading(dataset, chose_share=chose_share)
+    if settings.compiled and settings.device.type == "cpu":
+        say("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", sys.stderr)
+    if settings.teacher:
+        origin = settings.teacher.origin
+        say(f"learns from {shown(origin['file'])}, {origin['architecture']}", sys.stdout)
+    if settings.initial:
+        say(f"starts from {shown(settings.initial)}", sys.stdout)
+
+
+def announce_reading(dataset: Dataset, *, chose_share: bool) -> None:
+    """Print what was held out and left out of the pictures, and the warnings about them."""
     if not chose_share and dataset.trained_on and (held_out := dataset.trained_on.held_out):
         lacking = "val/" if dataset.test is not None else "val/ or test/"
         say(
@@ -36,13 +49,6 @@ def announce(settings: RunSettings, *, chose_share: bool) -> None:
         say(f"warning: {shown(text)}", sys.stderr)
     for text in dataset.unreadable:
         say(f"left out, unreadable: {shown(text)}", sys.stdout)
-    if settings.compiled and settings.device.type == "cpu":
-        say("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", sys.stderr)
-    if settings.teacher:
-        origin = settings.teacher.origin
-        say(f"learns from {shown(origin['file'])}, {origin['architecture']}", sys.stdout)
-    if settings.initial:
-        say(f"starts from {shown(settings.initial)}", sys.stdout)
 
 
 def _batches(pictures: int, recipe: Recipe) -> str:

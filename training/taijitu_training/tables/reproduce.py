@@ -22,6 +22,7 @@ from taijitu_training.data import DataRequest, Dataset, Share, evaluation_batche
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.models import create_model
+from taijitu_training.run.announcement import announce_reading
 from taijitu_training.run.run import train_run
 from taijitu_training.run.settings import RunSettings
 from taijitu_training.tables.figures import figure_png
@@ -41,6 +42,7 @@ def reproduce(args: Namespace) -> int:
     device = choose_device(args.device)
     size = create_model(plans[0].architecture.name, **plans[0].architecture.options).input_size
     dataset = load_dataset(DataRequest(args.data, size, plans[0].recipe, args.validation))
+    announce_reading(dataset, chose_share=args.validation is not None)
     results = ResultFile(args.out / f"{table.name}.jsonl")
     elsewhere = []
     for number, planned in enumerate(wanted, 1):

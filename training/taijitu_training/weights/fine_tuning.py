@@ -11,6 +11,7 @@ from typing import Any
 
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.console import shown
+from taijitu_runtime.datasets import TrainedOn
 from taijitu_runtime.errors import TaijituError, UsageError, one_line
 from taijitu_runtime.files import sha256_of
 from taijitu_runtime.model_files import is_model
@@ -120,9 +121,11 @@ def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
     saved = checkpoint.load(path)
     _check_network(path, saved, model, options)
     check_arithmetic(path, saved.input)
-    origin = {"file": shown(path.name), "sha256": sha256_of(path)}
+    trained_on = TrainedOn.from_card(saved.training)
+    sample = {} if trained_on is None else {"train_sample": " ".join(sorted(trained_on.whole))}
+    origin = {"file": shown(path.name), "sha256": sha256_of(path), **sample}
     spec = ModelCard.from_dict(saved.contract()).input
-    return StartingPoint(saved.model().state_dict(), saved.architecture, tuple(saved.labels), spec, origin)
+    return StartingPoint(saved.model().state_dict(), saved.architecture, tuple(saved.labels), spec, origin, trained_on)
 
 
 def _check_network(path: Path, saved: Checkpoint, model: str, options: Options) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_runtime.card import Architecture, InputSpec
+from taijitu_runtime.datasets import TrainedOn
 from taijitu_training.data.pictures import cropped_side
 from taijitu_training.errors import CheckpointError
 from taijitu_training.recipes.recipe import Recipe
@@ -61,7 +62,8 @@ class InitialWeights:
 class StartingPoint:
     """Weights as they came: `tensors` by the names in the network of `architecture`, for `labels` of their own.
 
-    `labels` is empty if they are not known. `spec`: how their pictures were prepared.
+    `labels` is empty if they are not known. `spec`: how their pictures were prepared. `trained_on`: a sample of their
+    training pictures, if the checkpoint has one.
     """
 
     tensors: dict[str, Tensor]
@@ -69,6 +71,7 @@ class StartingPoint:
     labels: tuple[str, ...]
     spec: InputSpec
     origin: dict[str, Any]
+    trained_on: TrainedOn | None = None
 
     def initial(self, labels: Sequence[str]) -> InitialWeights:
         """Return the weights for a network with `labels`."""
