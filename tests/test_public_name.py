@@ -22,6 +22,7 @@ import taijitu
 import taijitu_export.errors
 import taijitu_runtime.errors
 import taijitu_training.errors
+from tests.helpers.tiny_model import make_tiny_onnx
 
 HEAVY = ("torch", "torchvision", "timm", "matplotlib", "onnx", "onnxruntime", "starlette", "uvicorn", "cv2", "PIL")
 
@@ -220,3 +221,21 @@ def test_recipes_are_read_without_torch(tmp_path: Path) -> None:
     block = "import sys; sys.modules['torch'] = None"
     code = f"{block}; from taijitu_training.recipes.named import RECIPES; print(len(RECIPES))"
     assert int(answer(code, tmp_path)) > 3
+
+
+@pytest.mark.parametrize("call", ["calibration", "verify", "reference", "calibrate", "find"])
+def test_an_empty_path_of_pictures_is_not_the_working_directory(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, new = make_tiny_onnx(tmp_path / "tiny.onnx"), tmp_path / "new.onnx"
+    calls: dict[str, Callable[[], object]] = {
+        "calibration": lambda: taijitu.export_onnx(model, new, precision="int8", calibration=""),
+        "verify": lambda: taijitu.verify(model, data=""),
+        "reference": lambda: taijitu.verify(model, reference=""),
+        "calibrate": lambda: taijitu.calibrate(model, "", new),
+        "find": lambda: taijitu.adopt(model, new, find=""),
+    }
+    with pytest.raises(taijitu.UsageError, match="empty path"):
+        calls[call]()
+    assert not new.exists()

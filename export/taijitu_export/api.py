@@ -32,6 +32,7 @@ from taijitu_export.onnx.forms import Layout
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.to_onnx.export import OnnxResult, export_file
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.files import named_path
 from taijitu_runtime.labels import check_in_order, read_labels
 from taijitu_runtime.output_path import output_next_to
 
@@ -79,9 +80,9 @@ def export_onnx(
         WriteError: The file cannot be written, such as on a full disk.
     """
     smaller = PrecisionRequest.asked_for(
-        precision, _path(calibration), max_drop, purpose, skip_unreadable=skip_unreadable
+        precision, _path(calibration, "calibration"), max_drop, purpose, skip_unreadable=skip_unreadable
     )
-    return export_file(Path(checkpoint), _path(output), input_form=input_form, nish=nish, smaller=smaller)
+    return export_file(Path(checkpoint), _path(output, "output"), input_form=input_form, nish=nish, smaller=smaller)
 
 
 def adopt(
@@ -154,7 +155,7 @@ def adopt(
     if like is not None:
         known = known.over(preprocessing_like(like))
     return adopt_file(
-        Path(model), Path(output), known, layout=layout, name=name, find=_path(find), input_form=input_form
+        Path(model), Path(output), known, layout=layout, name=name, find=_path(find, "find"), input_form=input_form
     )
 
 
@@ -195,8 +196,8 @@ def verify(
     """
     return verify_file(
         Path(model),
-        _path(data),
-        _path(reference),
+        _path(data, "data"),
+        _path(reference, "reference"),
         max_drop=max_drop,
         expect=expect,
         explain=explain,
@@ -246,7 +247,7 @@ def calibrate(
     """
     return calibrate_file(
         Path(model),
-        Path(data),
+        named_path(data, "data"),
         Path(output),
         threshold=ThresholdRequest(accuracy, coverage, reject),
         guarantee=guarantee,
@@ -299,7 +300,7 @@ def build_engine(
     return make_engine(
         Request(
             source=source,
-            output=_path(output) or output_next_to(source, ".engine"),
+            output=_path(output, "output") or output_next_to(source, ".engine"),
             backend=backend,
             precision=precision,
             options=options,
@@ -326,5 +327,5 @@ def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, 
     return {name: tuple(shape) for name, shape in (shapes or {}).items()}
 
 
-def _path(path: AnyPath | None) -> Path | None:
-    return None if path is None else Path(path)
+def _path(path: AnyPath | None, argument: str) -> Path | None:
+    return None if path is None else named_path(path, argument)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from taijitu_runtime.errors import NO_ROOM, WriteError
+from taijitu_runtime.errors import NO_ROOM, UsageError, WriteError
 
 _TEMPORARY = re.compile(r"\..+\.\d+-\d+\.tmp")
 _MAX_NAME_BYTES = 200  # of the 255 that file systems allow; the rest is for what a temporary name adds
@@ -31,6 +31,13 @@ def path_from_text(text: str) -> Path:
     """Return the path that a text names: an absolute one for ./-, as Path drops the ./ and - means standard input."""
     path = Path(text)
     return path.absolute() if str(path) == "-" != text else path
+
+
+def named_path(path: str | os.PathLike[str], argument: str) -> Path:
+    """Return the path given as `argument`; UsageError for an empty one, by which Path means the working directory."""
+    if not os.fspath(path):
+        raise UsageError(f'got an empty path as {argument}, expected a name; give "." for the working directory')
+    return Path(path)
 
 
 def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:

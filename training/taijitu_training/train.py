@@ -15,6 +15,7 @@ from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import LEVELS, Level
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import DataError, UsageError, check_name, check_number
+from taijitu_runtime.files import named_path
 from taijitu_runtime.labels import composed
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
@@ -139,14 +140,11 @@ def train(
         UsageError: An argument is out of its range.
     """
     asked = NetworkRequest(model, recipe, changes or {}, preset, options or {}, init, pretrained, offline)
-    for argument, path in (("data", data), ("out", out)):
-        if not os.fspath(path):  # a variable that is not set
-            raise UsageError(f'got an empty path as {argument}, expected a name; give "." for the working directory')
     _check_numbers(validation, patience, minutes, accumulate, workers)
     _check_changes(asked.changes, minutes, teacher, other)
     if label_level is not None:
         check_name("label level", label_level, LEVELS)
-    out = Path(out)
+    data, out = named_path(data, "data"), named_path(out, "out")
     resume_from = _resume_from(resume, out, from_weights=asked.from_weights)
     place = choose_device(device)
     with own_random_numbers(place), processes(place) as group, ExitStack() as held:
@@ -160,7 +158,7 @@ def train(
         if start is not None:
             network = group.all_do(lambda: asked.prepared_as(start, network))
         request = DataRequest(
-            path=Path(data),
+            path=data,
             size=network.input_size,
             recipe=network.recipe,
             validation=validation,
