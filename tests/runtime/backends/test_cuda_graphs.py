@@ -27,6 +27,7 @@ from taijitu_runtime.backends.trt.plan import Plan
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classify.cli import main as classify
+from taijitu_runtime.engine_card import Library
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.live.cli import main as camera
 from tests.helpers.pretend_tensorrt import (
@@ -44,7 +45,7 @@ from tests.helpers.tiny_model import card_dict
 
 
 def sidecar(library: str = "tensorrt") -> Any:
-    return SimpleNamespace(library=SimpleNamespace(name=library), plan_sha256="0" * 64)
+    return SimpleNamespace(library=Library(name=library, version="10.3.0"), plan_sha256="0" * 64)
 
 
 def opened(
