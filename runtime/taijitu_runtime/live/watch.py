@@ -52,9 +52,9 @@ class View:
         check_threshold(self.threshold)
         if self.region is not None and not isinstance(self.region, Region):
             raise UsageError(f"got the region {self.region!r}, expected a Region; do: Region.from_text(...)")
-        if not self.every >= 1:
-            raise UsageError(f"got every {self.every}, expected at least 1: every frame")
-        check_number("smoothing", self.smoothing_s, 0, math.inf, "seconds, 0 for none")
+        check_number("every", self.every, 1, math.inf, "at least 1: every frame", whole=True)
+        # An endless average would keep the first frame's answers.
+        check_number("smoothing", self.smoothing_s, 0, math.inf, "seconds, 0 for none", below=True)
 
 
 @dataclasses.dataclass(frozen=True)
