@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import UNKNOWN, Answer
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, check_threshold
-from taijitu_runtime.errors import SourceError, UsageError, check_number, require
+from taijitu_runtime.errors import SourceError, UsageError, check_number, describe, require
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import Region
@@ -164,8 +164,12 @@ def watch(
 
     Raises:
         SourceError: The source never gave a frame.
-        UsageError: The view does not fit the model or the frames.
+        UsageError: The view does not fit the model or the frames, or the reader is a text, or the view a dict.
     """
+    if not isinstance(reader, Reader):
+        raise UsageError(f"got {describe(reader)} as reader, expected a Reader; do: Reader('video.mp4')")
+    if view is not None and not isinstance(view, View):
+        raise UsageError(f"got {describe(view)} as view, expected a View; do: View(top=1)")
     if view and view.smoothing_s and reader.source.kind == "pictures":
         raise UsageError("got smoothing over pictures, expected a camera, stream or video with it; leave it out")
     watcher = Watcher(classifier, view)
