@@ -109,7 +109,7 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "VIDEO", "--jsonl", "VIDEO"], "as source and as --jsonl, expected two files"),
         (["--source", "VIDEO", "--jsonl", "MODEL"], "as model and as --jsonl, expected two files"),
         (["--source", "VIDEO", "--save", "out.mp4", "--jsonl", "./out.mp4"], "as --save and as --jsonl"),
-        (["--source", "VIDEO", "--jsonl", ""], "--jsonl"),
+        (["--source", "VIDEO", "--jsonl", ""], "--jsonl: got an empty path, expected a name"),
         (["--source", "VIDEO", "--roi", ""], "got the region ''"),
         (["--source", "VIDEO", "--top", "4"], "got top 4, expected 1 to 3"),
         (["--source", "0", "--realtime"], "got --realtime, expected a video file with it"),
