@@ -170,8 +170,9 @@ def watch(
         raise UsageError(f"got {describe(reader)} as reader, expected a Reader; do: Reader('video.mp4')")
     if view is not None and not isinstance(view, View):
         raise UsageError(f"got {describe(view)} as view, expected a View; do: View(top=1)")
-    if view and view.smoothing_s and reader.source.kind == "pictures":
-        raise UsageError("got smoothing over pictures, expected a camera, stream or video with it; leave it out")
+    if view and reader.source.kind == "pictures" and (view.smoothing_s or view.every > 1):
+        got = "smoothing" if view.smoothing_s else f"every {view.every}"  # one picture says nothing about the next
+        raise UsageError(f"got {got} over pictures, expected a camera, stream or video with it; leave it out")
     watcher = Watcher(classifier, view)
     stop = stop or threading.Event()
     # The first image is slow: decoders are imported, and memory for the network is allocated.

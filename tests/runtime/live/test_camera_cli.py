@@ -115,6 +115,7 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "0", "--realtime"], "got --realtime, expected a video file with it"),
         (["--source", "filesrc ! appsink", "--realtime"], "got --realtime, expected a video file with it"),
         (["--source", "*.none", "--smoothing", "1"], "got smoothing over pictures"),
+        (["--source", "*.none", "--every", "2"], "got every 2 over pictures"),
         (["--source", "0", "--stall-timeout", "0"], "got --stall-timeout 0.0, expected"),
         (["--source", "0", "--frozen", "-1"], "got --frozen -1.0, expected"),
         (["--source", "a.mp4", "--stall-timeout", "5"], "for a file"),
