@@ -53,6 +53,7 @@ class Limits:
 
 
 LIMITS = Limits()
+SCALE_DOWN = "scale the picture down, or allow more where max_pixels can be set"
 
 
 def check_bytes(count: int, limits: Limits) -> None:
@@ -66,9 +67,7 @@ def check_bytes(count: int, limits: Limits) -> None:
 def check_pixels(width: int, height: int, limits: Limits) -> None:
     """Raise TooManyPixelsError beyond the limit."""
     if width * height > limits.max_pixels:
-        raise TooManyPixelsError(
-            f"got {width} x {height} pixels, expected at most {limits.max_pixels}; scale the picture down"
-        )
+        raise TooManyPixelsError(f"got {width} x {height} pixels, expected at most {limits.max_pixels}; {SCALE_DOWN}")
 
 
 def unsupported(what: str) -> UnknownFormatError:
