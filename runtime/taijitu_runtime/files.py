@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from taijitu_runtime.errors import NO_ROOM, UsageError, WriteError
+from taijitu_runtime.errors import NO_ROOM, UsageError, WriteError, describe
 
 _TEMPORARY = re.compile(r"\..+\.\d+-\d+\.tmp")
 _MAX_NAME_BYTES = 200  # of the 255 that file systems allow; the rest is for what a temporary name adds
@@ -34,7 +34,12 @@ def path_from_text(text: str) -> Path:
 
 
 def named_path(path: str | os.PathLike[str], argument: str) -> Path:
-    """Return the path given as `argument`; UsageError for an empty one, by which Path means the working directory."""
+    """Return the path given as `argument`.
+
+    UsageError for another object, and for an empty path, by which Path means the working directory.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"got {describe(path)} as {argument}, expected a path; give a str or a Path")
     if not os.fspath(path):
         raise UsageError(f'got an empty path as {argument}, expected a name; give "." for the working directory')
     return Path(path)

@@ -193,6 +193,12 @@ def test_numbers_out_of_range_are_usage_errors(tiny_onnx: Path, option: str, val
         Classifier.from_file(tiny_onnx, **{option: value})
 
 
+@pytest.mark.parametrize("path", ["", None, 5, b"model.onnx"])
+def test_what_is_no_path_of_a_model_is_told_so(path: Any) -> None:
+    with pytest.raises(UsageError, match=r"got an? .* as model, expected a"):
+        Classifier.from_file(path)
+
+
 @pytest.mark.parametrize("backend", ["model.onnx", Path("model.onnx"), None])
 def test_a_path_in_place_of_a_backend_is_told_what_to_call(backend: Any) -> None:
     with pytest.raises(UsageError, match=r"Classifier\.from_file"):

@@ -9,6 +9,7 @@ from taijitu_runtime.backends.base import Backend, check_file
 from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.backends.trt.backend import TrtBackend
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.files import named_path
 from taijitu_runtime.model_files import ENGINE_SUFFIXES, is_engine, is_onnx
 
 CHECKPOINT_MAGIC = b"PK\x03\x04"
@@ -37,9 +38,10 @@ def open_backend(
 
     Raises:
         ArtefactError: The file is of another kind, which the text names.
-        UsageError: `rebuild` or CUDA graphs are set for an ONNX file, or `provider` for an engine.
+        UsageError: `rebuild` or CUDA graphs are set for an ONNX file, or `provider` for an engine, or the path is
+            empty or another object.
     """
-    path = Path(path)
+    path = named_path(path, "model")
     if is_onnx(path):
         if rebuild:
             raise UsageError(f"{path}: got rebuild for an ONNX file, expected an engine; remove it")

@@ -118,7 +118,7 @@ def build_parser() -> Parser:
     output.add_argument("--display", action=BooleanOptionalAction, help="show a window; q closes it")
     output.add_argument("--save", type=Path, help="write an annotated video: .mp4, .avi or .mkv")
     output.add_argument(
-        "--jsonl", help="write one JSON object per classified frame and line to this file; - for stdout"
+        "--jsonl", type=Path, help="write one JSON object per classified frame and line to this file; - for stdout"
     )
 
     timeouts = parser.add_argument_group("timeouts, in seconds")
@@ -171,10 +171,10 @@ def _outputs(
         outputs.append(
             stack.enter_context(VideoFile(options.save, live=reader.source.live, rate_hz=lambda: reader.rate_hz))
         )
-    if options.jsonl == "-":
+    if str(options.jsonl) == "-":
         outputs.append(JsonLines(sys.stdout))
     elif options.jsonl is not None:
-        _check_is_not_read("--jsonl", Path(options.jsonl), options.model, reader.source)
+        _check_is_not_read("--jsonl", options.jsonl, options.model, reader.source)
         if options.save is not None and os.path.realpath(options.save) == os.path.realpath(options.jsonl):
             raise UsageError(f"got {options.jsonl} as --save and as --jsonl, expected two files; choose another name")
         outputs.append(stack.enter_context(_json_lines(options.jsonl, reader)))
@@ -191,10 +191,10 @@ def _check_is_not_read(flag: str, path: Path, model: Path, source: Source) -> No
 
 
 @contextmanager
-def _json_lines(name: str, reader: Reader) -> Iterator[JsonLines]:
+def _json_lines(name: Path, reader: Reader) -> Iterator[JsonLines]:
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(Path(name).open("a", encoding="utf-8"))
+            file = stack.enter_context(name.open("a", encoding="utf-8"))
         except OSError as error:
             raise UsageError(f"got --jsonl {name}, expected a file that can be written ({error.strerror})") from error
         lines = JsonLines(file, replaces=True)

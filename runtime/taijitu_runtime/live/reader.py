@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, describe
 from taijitu_runtime.live.capturing.child import RELEASE_TIMEOUT_S
 from taijitu_runtime.live.capturing.diagnosis import cure
 from taijitu_runtime.live.capturing.link import Memory, Message
@@ -75,13 +75,15 @@ class Reader:
         realtime: Deliver the frames of a file not faster than it plays.
 
     Raises:
-        UsageError: It is not the text of a source, such as the number 0 or a Path.
+        UsageError: It is not the text of a source, such as the number 0 or a Path, or the timeouts are a number.
     """
 
     def __init__(self, source: Source | str, *, timeouts: Timeouts | None = None, realtime: bool = False) -> None:
         if not isinstance(source, (Source, str)):
             raise UsageError(f"got the source {source!r}, expected a text; do: Reader({str(source)!r})")
         self.source = source_from_text(source) if isinstance(source, str) else source
+        if timeouts is not None and not isinstance(timeouts, Timeouts):
+            raise UsageError(f"got {describe(timeouts)} as timeouts, expected Timeouts; do: Timeouts(open_s=20)")
         self._timeouts = timeouts or Timeouts()
         self._limits = TimeLimits(self._timeouts, live=self.source.live)
         self._frozen = FrozenDetector(self._timeouts)

@@ -7,7 +7,7 @@ import math
 import re
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, check_number
 
 EXPECTED = "x,y,width,height in pixels (100,50,640,480) or in percent of the frame (25%,0%,50%,100%)"
 
@@ -23,12 +23,14 @@ class Region:
     percent: bool
 
     def __post_init__(self) -> None:
-        if not all(0 <= number < math.inf for number in (self.left, self.top, self.width, self.height)):
-            raise UsageError(f"got {self}, expected numbers from 0: {EXPECTED}")
+        for name in ("left", "top", "width", "height"):
+            check_number(f"a region with {name}", getattr(self, name), 0, math.inf, f"from 0: {EXPECTED}", below=True)
 
     @classmethod
     def from_text(cls, text: str) -> Region:
         """Parse "x,y,width,height". Raises UsageError for anything else."""
+        if not isinstance(text, str):
+            raise UsageError(f"got the region {text!r}, expected a text: {EXPECTED}")
         parts = [part.strip() for part in text.split(",")]
         percent = all(re.fullmatch(r"\d{1,3}(\.\d+)?%", part) for part in parts)
         if len(parts) != 4 or not (percent or all(re.fullmatch(r"\d{1,9}", part) for part in parts)):

@@ -10,7 +10,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import check_number
 
 REOPENING_S = 1.5
 OPEN_FACTOR = 3
@@ -59,8 +59,7 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for name, seconds in vars(self).items():
-            if not seconds >= 0:
-                raise UsageError(f"got {name}={seconds}, expected seconds, 0 or more")
+            check_number(name, seconds, 0, math.inf, "seconds, 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)

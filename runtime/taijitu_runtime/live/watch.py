@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import UNKNOWN, Answer
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, check_threshold
-from taijitu_runtime.errors import SourceError, UsageError, check_number, require
+from taijitu_runtime.errors import SourceError, UsageError, check_number, describe, require
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import Region
@@ -52,9 +52,9 @@ class View:
         check_threshold(self.threshold)
         if self.region is not None and not isinstance(self.region, Region):
             raise UsageError(f"got the region {self.region!r}, expected a Region; do: Region.from_text(...)")
-        if not self.every >= 1:
-            raise UsageError(f"got every {self.every}, expected at least 1: every frame")
-        check_number("smoothing", self.smoothing_s, 0, math.inf, "seconds, 0 for none")
+        check_number("every", self.every, 1, math.inf, "at least 1: every frame", whole=True)
+        # An endless average would keep the first frame's answers.
+        check_number("smoothing", self.smoothing_s, 0, math.inf, "seconds, 0 for none", below=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +164,15 @@ def watch(
 
     Raises:
         SourceError: The source never gave a frame.
-        UsageError: The view does not fit the model or the frames.
+        UsageError: The view does not fit the model or the frames, or the reader is a text, or the view a dict.
     """
-    if view and view.smoothing_s and reader.source.kind == "pictures":
-        raise UsageError("got smoothing over pictures, expected a camera, stream or video with it; leave it out")
+    if not isinstance(reader, Reader):
+        raise UsageError(f"got {describe(reader)} as reader, expected a Reader; do: Reader('video.mp4')")
+    if view is not None and not isinstance(view, View):
+        raise UsageError(f"got {describe(view)} as view, expected a View; do: View(top=1)")
+    if view and reader.source.kind == "pictures" and (view.smoothing_s or view.every > 1):
+        got = "smoothing" if view.smoothing_s else f"every {view.every}"  # one picture says nothing about the next
+        raise UsageError(f"got {got} over pictures, expected a camera, stream or video with it; leave it out")
     watcher = Watcher(classifier, view)
     stop = stop or threading.Event()
     # The first image is slow: decoders are imported, and memory for the network is allocated.

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from taijitu_runtime.errors import TooManyPixelsError, TooManyScansError
 from taijitu_runtime.pictures.formats import format_of
-from taijitu_runtime.pictures.limits import LIMITS, Limits, check_bytes, check_pixels, damaged, unsupported
+from taijitu_runtime.pictures.limits import LIMITS, SCALE_DOWN, Limits, check_bytes, check_pixels, damaged, unsupported
 
 # Within compressed data a marker is 0xff and neither 0 (a stuffed 0xff), 0xd0 to 0xd7 (restart) nor 0xff (fill).
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
@@ -123,8 +123,7 @@ def _too_many_pixels(header: Header, limits: Limits, least_side: int) -> TooMany
     whole = header.width * header.height
     counted = f", of which {cost} count" if cost < whole else ""
     return TooManyPixelsError(
-        f"got {header.width} x {header.height} pixels{counted}, expected at most {limits.max_pixels}; "
-        "scale the picture down, or allow more (--max-pixels)"
+        f"got {header.width} x {header.height} pixels{counted}, expected at most {limits.max_pixels}; {SCALE_DOWN}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from taijitu_runtime.errors import (
@@ -21,6 +22,8 @@ from taijitu_runtime.pictures.formats import FORMATS
 class Limits:
     """The limits of a picture. Raises UsageError for a limit below 1, no format or an unknown one.
 
+    A fraction is rounded down; math.inf removes a limit.
+
     Attributes:
         max_bytes: Bytes of a file.
         max_pixels: Pixels that count (`Header.cost_pixels`): width times height, but an eighth of that for a large JPEG
@@ -37,7 +40,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels", "max_jpeg_scans"):
-            check_number(name, getattr(self, name), 1, math.inf, "at least 1")
+            limit = getattr(self, name)
+            check_number(name, limit, 1, math.inf, "at least 1")
+            object.__setattr__(self, name, limit if limit == math.inf else int(limit))
+        if isinstance(self.formats, str) or not isinstance(self.formats, Iterable):
+            raise UsageError(f"got the picture formats {self.formats!r}, expected several names, such as {FORMATS[:2]}")
         object.__setattr__(self, "formats", tuple(self.formats))
         if not self.formats:
             raise UsageError(f"got no picture format, expected some of {', '.join(FORMATS)}")
@@ -46,6 +53,7 @@ class Limits:
 
 
 LIMITS = Limits()
+SCALE_DOWN = "scale the picture down, or allow more where max_pixels can be set"
 
 
 def check_bytes(count: int, limits: Limits) -> None:
@@ -59,9 +67,7 @@ def check_bytes(count: int, limits: Limits) -> None:
 def check_pixels(width: int, height: int, limits: Limits) -> None:
     """Raise TooManyPixelsError beyond the limit."""
     if width * height > limits.max_pixels:
-        raise TooManyPixelsError(
-            f"got {width} x {height} pixels, expected at most {limits.max_pixels}; scale the picture down"
-        )
+        raise TooManyPixelsError(f"got {width} x {height} pixels, expected at most {limits.max_pixels}; {SCALE_DOWN}")
 
 
 def unsupported(what: str) -> UnknownFormatError:

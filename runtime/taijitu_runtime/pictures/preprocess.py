@@ -20,6 +20,7 @@ from taijitu_runtime.errors import (
     PictureError,
     TaijituError,
     UnreadablePictureError,
+    UsageError,
     describe,
     one_line,
     require,
@@ -114,6 +115,8 @@ def _channels(batch: NDArray[np.uint8], colour: str) -> NDArray[np.uint8]:
 
 
 def _decoded(picture: Picture, limits: Limits, least: int) -> Decoded:
+    if not isinstance(limits, Limits):
+        raise UsageError(f"got {describe(limits)} as limits, expected Limits; do: Limits(max_pixels=200_000_000)")
     name = os.fspath(picture) if isinstance(picture, (str, Path)) else ""
     try:
         if isinstance(picture, bytes):

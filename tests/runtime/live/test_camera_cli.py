@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -18,10 +19,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Frame, Result
-from taijitu_runtime.live.cli import _until_signal, main
+from taijitu_runtime.live.cli import _until_signal, build_parser, main
 from taijitu_runtime.live.outputs import VideoFile
 from tests.helpers.changed_model import with_weights
 from tests.helpers.full_disk import full_disk
@@ -109,12 +111,13 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "VIDEO", "--jsonl", "VIDEO"], "as source and as --jsonl, expected two files"),
         (["--source", "VIDEO", "--jsonl", "MODEL"], "as model and as --jsonl, expected two files"),
         (["--source", "VIDEO", "--save", "out.mp4", "--jsonl", "./out.mp4"], "as --save and as --jsonl"),
-        (["--source", "VIDEO", "--jsonl", ""], "--jsonl"),
+        (["--source", "VIDEO", "--jsonl", ""], "--jsonl: got an empty path, expected a name"),
         (["--source", "VIDEO", "--roi", ""], "got the region ''"),
         (["--source", "VIDEO", "--top", "4"], "got top 4, expected 1 to 3"),
         (["--source", "0", "--realtime"], "got --realtime, expected a video file with it"),
         (["--source", "filesrc ! appsink", "--realtime"], "got --realtime, expected a video file with it"),
         (["--source", "*.none", "--smoothing", "1"], "got smoothing over pictures"),
+        (["--source", "*.none", "--every", "2"], "got every 2 over pictures"),
         (["--source", "0", "--stall-timeout", "0"], "got --stall-timeout 0.0, expected"),
         (["--source", "0", "--frozen", "-1"], "got --frozen -1.0, expected"),
         (["--source", "a.mp4", "--stall-timeout", "5"], "for a file"),
@@ -134,6 +137,16 @@ def test_wrong_use_is_one_line_and_2(
     assert len(printed.err.splitlines()) == 1
     assert told in printed.err
     assert video.stat().st_size > 0 < tiny_onnx.stat().st_size
+
+
+def test_a_picture_that_is_too_large_is_refused_without_naming_a_flag_of_other_commands(
+    tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (7000, 7000)).save(tmp_path / "large.jpg")
+    assert main([str(tiny_onnx), "--source", str(tmp_path / "large.jpg")]) == 1
+    told = capsys.readouterr().err
+    assert "7000 x 7000" in told
+    assert set(re.findall(r"--[a-z][a-z-]*", told)) <= set(build_parser()._option_string_actions)
 
 
 def test_json_lines_of_an_earlier_run_are_there_until_the_source_has_opened(

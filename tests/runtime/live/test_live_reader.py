@@ -85,9 +85,15 @@ def test_a_source_that_is_not_a_text_is_refused(source: Any) -> None:
         Reader(source)
 
 
-@pytest.mark.parametrize("seconds", [-1.0, math.nan])
+@pytest.mark.parametrize("timeouts", [5, {"open_s": 5}])
+def test_timeouts_that_are_none_are_refused(timeouts: Any) -> None:
+    with pytest.raises(UsageError, match="as timeouts, expected Timeouts"):
+        Reader("video.mp4", timeouts=timeouts)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, None, "5"])
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Timeouts)])
-def test_a_timeout_that_would_never_be_over_is_refused(name: str, seconds: float) -> None:
+def test_a_timeout_that_would_never_be_over_is_refused(name: str, seconds: Any) -> None:
     with pytest.raises(UsageError, match=name):
         Timeouts(**{name: seconds})
 

@@ -67,6 +67,7 @@ def test_the_region_is_what_is_classified(tiny_onnx: Path, halves: Frame) -> Non
         ("0,0,0,4", "expected a width and a height above 0"),
         ("70,0,20,20", r"got a region from \(70, 0\) to \(90, 20\), expected .* inside the frame of 80 x 40"),
         ("60%,0%,50%,100%", "at least a pixel"),
+        ((0, 0, 10, 10), r"got the region \(0, 0, 10, 10\), expected a text: x,y"),
     ],
 )
 def test_a_region_that_makes_no_sense_is_refused(text: str, told: str) -> None:
@@ -82,12 +83,29 @@ def test_a_picture_that_is_too_small_for_the_region_is_named(tiny_onnx: Path, ha
             watcher.classify(frame)
 
 
-@pytest.mark.parametrize("numbers", [(-60, 0, 100, 40), (0, -1, 10, 10), (0, 0, math.nan, 1), (0, 0, math.inf, 1)])
+@pytest.mark.parametrize(
+    "numbers", [(-60, 0, 100, 40), (0, -1, 10, 10), (0, 0, math.nan, 1), (0, 0, math.inf, 1), ("0", "0", "9", "9")]
+)
 def test_a_region_of_impossible_numbers_is_refused_and_not_another_part_classified(
     numbers: tuple[float, float, float, float],
 ) -> None:
     with pytest.raises(UsageError, match=r"got .* expected"):
         Region(*numbers, percent=False).box(80, 40)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("cat.png",), "got a str as reader, expected a Reader; do: Reader"),
+        ((Path("cat.png"),), "as reader, expected a Reader; do: Reader"),
+        ((Reader("cat.png"), {"top": 1}), "got a dict as view, expected a View; do: View"),
+    ],
+)
+def test_what_is_no_reader_or_view_is_told_what_to_write(
+    tiny_onnx: Path, arguments: tuple[Any, ...], told: str
+) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier, pytest.raises(UsageError, match=told):
+        watch(classifier, arguments[0], print, view=arguments[1] if arguments[1:] else None)
 
 
 def test_results_can_be_compared_and_found_in_a_list(tiny_onnx: Path, halves: Frame) -> None:
@@ -160,8 +178,12 @@ def test_an_answer_below_the_threshold_is_unknown(tiny_onnx: Path, halves: Frame
         {"threshold": 1.5},
         {"every": 0},
         {"every": math.nan},
+        {"every": math.inf},
+        {"every": 1.5},
+        {"every": "2"},
         {"smoothing_s": -1.0},
         {"smoothing_s": math.nan},
+        {"smoothing_s": math.inf},
         {"top": 4},
         {"top": 0},
         {"region": "25%,0%,50%,100%"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 import struct
 import subprocess
@@ -214,6 +215,21 @@ def test_every_limit_is_the_callers(tmp_path: Path) -> None:
         decode_picture(PROGRESSIVE, Limits(formats=("PNG", "GIF")))
 
 
+def test_a_limit_may_be_a_number_such_as_1e6_or_infinite(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(PROGRESSIVE)
+    for limits in (Limits(float(len(PROGRESSIVE)), 120 * 160.5, 10.0), Limits(math.inf, math.inf, math.inf)):  # type: ignore[arg-type]
+        assert decode_picture(path, limits).shape == (120, 160, 3)
+    with pytest.raises(TooManyBytesError):
+        decode_picture(path, Limits(max_bytes=1e2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limits", [None, {"max_pixels": 100}, 100])
+def test_other_limits_than_limits_are_a_usage_error(limits: Any) -> None:
+    with pytest.raises(UsageError, match=r"as limits, expected Limits"):
+        decode_picture(PROGRESSIVE, limits)
+
+
 def test_formats_may_be_given_by_any_iterable() -> None:
     limits = Limits(formats=(name for name in ("PNG", "JPEG")))  # type: ignore[arg-type]
     assert limits == Limits(formats=("PNG", "JPEG"))
@@ -229,6 +245,8 @@ def test_formats_may_be_given_by_any_iterable() -> None:
         {"max_jpeg_scans": 0},
         {"formats": ("SVG",)},
         {"formats": ()},
+        {"formats": "PNG"},
+        {"formats": None},
     ],
 )
 def test_a_limit_that_makes_no_sense_is_a_usage_error(options: dict[str, Any]) -> None:
