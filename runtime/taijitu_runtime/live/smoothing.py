@@ -21,19 +21,20 @@ class Smoother:
 
     def __init__(self, time_constant_s: float) -> None:
         self._time_constant_s = time_constant_s
-        self._average: NDArray[np.float64] | None = None
+        self._sum: NDArray[np.float64] | None = None  # weighted, with 1 for the newest
+        self._weight = 0.0
         self._last_s = 0.0
 
     def add(self, probabilities: NDArray[np.floating[Any]], time_s: float) -> NDArray[np.float64]:
         """Add probabilities, (K,), of the time `time_s`, and return the average, float64 (K,)."""
         new = probabilities.astype(np.float64)
-        if self._average is None or self._time_constant_s <= 0 or time_s < self._last_s:
-            self._average = new
+        if self._sum is None or self._time_constant_s <= 0 or time_s < self._last_s:
+            self._sum, self._weight = new, 1.0
         else:
             past = math.exp((self._last_s - time_s) / self._time_constant_s)
-            self._average = past * self._average + (1 - past) * new
+            self._sum, self._weight = past * self._sum + new, past * self._weight + 1
         self._last_s = time_s
-        return self._average
+        return self._sum / self._weight
 
 
 class SmoothedAnswers:

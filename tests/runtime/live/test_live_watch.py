@@ -122,8 +122,9 @@ def test_smoothing_worked_out_by_hand() -> None:
     first, second = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
     np.testing.assert_allclose(smoother.add(first, 10.0), [1, 0])
     past = math.exp(-0.5)  # one second later, of two
-    np.testing.assert_allclose(smoother.add(second, 11.0), [past, 1 - past])
-    np.testing.assert_allclose(smoother.add(second, 13.0), [past * math.exp(-1), 1 - past * math.exp(-1)])
+    np.testing.assert_allclose(smoother.add(second, 11.0), np.array([past, 1]) / (past + 1))
+    weights = np.exp([-1.5, -1, 0])  # 3, 2 and 0 seconds old
+    np.testing.assert_allclose(smoother.add(second, 13.0), np.array([weights[0], weights[1:].sum()]) / weights.sum())
     np.testing.assert_array_equal(smoother.add(first, 1.0), first)  # a recording begins after another
     off = Smoother(0.0)
     off.add(first, 0.0)
@@ -143,12 +144,19 @@ def test_probabilities_that_round_to_the_same_have_the_order_of_the_logits(smoot
 def test_smoothed_answers_change_later_than_the_picture(tiny_onnx: Path) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
         watcher = Watcher(classifier, View(smoothing_s=1.0))
-        frames = [Frame(i, np.full((8, 8, 3), RED if i < 5 else BLUE, np.uint8), i / 10) for i in range(30)]
+        frames = [Frame(i, np.full((8, 8, 3), RED if i < 100 else BLUE, np.uint8), i / 10) for i in range(130)]
         labels = [watcher.classify(frame).answers[0].label for frame in frames]
-    assert labels[5] == "red"
+    assert labels[100] == "red"
     assert labels[-1] == "blue"
     # Equal weights after the time constant times ln 2: 7 frames of 0.1 s.
-    assert labels.index("blue") == 4 + 7
+    assert labels.index("blue") == 99 + 7
+
+
+def test_the_first_frame_weighs_no_more_than_another_in_smoothed_answers(tiny_onnx: Path) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        watcher = Watcher(classifier, View(smoothing_s=1.0))
+        frames = [Frame(i, np.full((8, 8, 3), BLUE if i else RED, np.uint8), i / 30) for i in range(3)]
+        assert [watcher.classify(frame).answers[0].label for frame in frames] == ["red", "blue", "blue"]
 
 
 def test_every_third_frame_is_classified_and_the_others_carry_its_answers(tiny_onnx: Path) -> None:

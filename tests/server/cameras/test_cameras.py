@@ -436,7 +436,7 @@ def test_a_camera_keeps_its_model_and_the_pictures_of_a_folder_are_answered_one_
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), colour, np.uint8))
     film = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
     for number in range(20):
-        film.write(np.full((48, 64, 3), (0, 0, 230) if number < 6 else (230, 0, 0), np.uint8))
+        film.write(np.full((48, 64, 3), (0, 0, 230) if number < 14 else (230, 0, 0), np.uint8))
     film.release()
     cameras = ["--camera", f"door={door.url}", "--camera", f"folder={tmp_path}/*.png"]
     cameras += ["--camera", f"film={tmp_path}/film.avi", "--camera-smoothing-s", "3600"]
@@ -444,7 +444,7 @@ def test_a_camera_keeps_its_model_and_the_pictures_of_a_folder_are_answered_one_
     eventually(lambda: status(running, "film")["state"] == "ended")
     ended = status(running, "film")
     assert ended["frames"]["classified"] == 20
-    assert ended["latest"]["answers"][0]["label"] == "red"  # 0.7 s of blue are little of an hour
+    assert ended["latest"]["answers"][0]["label"] == "red"  # the 0.3 s of blue at the end weigh less than 0.7 of red
     eventually(lambda: status(running, "folder")["state"] == "ended")
     best = status(running, "folder")["latest"]["answers"][0]
     assert (best["label"], best["probability"] > 0.8) == ("blue", True)  # nothing of those before it
