@@ -239,3 +239,20 @@ def test_an_empty_path_of_pictures_is_not_the_working_directory(
     with pytest.raises(taijitu.UsageError, match="empty path"):
         calls[call]()
     assert not new.exists()
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ""])
+def test_what_is_no_path_is_told_by_every_function_that_takes_a_model(wrong: Any, tmp_path: Path) -> None:
+    new = tmp_path / "new.onnx"
+    for call in (
+        lambda: taijitu.Classifier.from_file(wrong),
+        lambda: taijitu.load_checkpoint(wrong),
+        lambda: taijitu.export_onnx(wrong, new),
+        lambda: taijitu.adopt(wrong, new),
+        lambda: taijitu.verify(wrong),
+        lambda: taijitu.calibrate(wrong, tmp_path, new),
+        lambda: taijitu.build_engine(wrong),
+        lambda: taijitu.prove(wrong),
+    ):
+        with pytest.raises(taijitu.UsageError, match="path"):
+            call()

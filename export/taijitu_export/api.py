@@ -82,7 +82,9 @@ def export_onnx(
     smaller = PrecisionRequest.asked_for(
         precision, _path(calibration, "calibration"), max_drop, purpose, skip_unreadable=skip_unreadable
     )
-    return export_file(Path(checkpoint), _path(output, "output"), input_form=input_form, nish=nish, smaller=smaller)
+    return export_file(
+        named_path(checkpoint, "checkpoint"), _path(output, "output"), input_form=input_form, nish=nish, smaller=smaller
+    )
 
 
 def adopt(
@@ -155,7 +157,13 @@ def adopt(
     if like is not None:
         known = known.over(preprocessing_like(like))
     return adopt_file(
-        Path(model), Path(output), known, layout=layout, name=name, find=_path(find, "find"), input_form=input_form
+        named_path(model, "model"),
+        named_path(output, "output"),
+        known,
+        layout=layout,
+        name=name,
+        find=_path(find, "find"),
+        input_form=input_form,
     )
 
 
@@ -195,7 +203,7 @@ def verify(
         WriteError: A file cannot be written, such as on a full disk.
     """
     return verify_file(
-        Path(model),
+        named_path(model, "model"),
         _path(data, "data"),
         _path(reference, "reference"),
         max_drop=max_drop,
@@ -246,9 +254,9 @@ def calibrate(
         WriteError: A file cannot be written, such as on a full disk.
     """
     return calibrate_file(
-        Path(model),
+        named_path(model, "model"),
         named_path(data, "data"),
-        Path(output),
+        named_path(output, "output"),
         threshold=ThresholdRequest(accuracy, coverage, reject),
         guarantee=guarantee,
         other=None if other is None else os.fspath(other),
@@ -292,7 +300,7 @@ def build_engine(
         UsageError: The arguments do not fit each other, the library or this machine.
         WriteError: The engine cannot be written, such as on a full disk.
     """
-    source = Path(model)
+    source = named_path(model, "model")
     options = Options(
         shapes=Shapes(*map(_shapes, (min_shapes, opt_shapes, max_shapes))),
         compute_capabilities=tuple(compute_capabilities),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from taijitu_runtime.card import Architecture, InputSpec
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, first_line, one_line, path_fault
-from taijitu_runtime.files import write_whole
+from taijitu_runtime.files import named_path, write_whole
 from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.labels import check_in_order
 from taijitu_runtime.model_files import is_model
@@ -149,7 +149,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         CheckpointError: The file was not made by taijitu, or is damaged; one line.
     """
-    path = Path(path)
+    path = named_path(path, "checkpoint")
     do = "give a checkpoint that taijitu train wrote"
     try:
         mode = path.stat().st_mode

@@ -17,6 +17,7 @@ from taijitu_runtime.backends import Backend, OrtBackend
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, ProofError
+from taijitu_runtime.files import named_path
 from taijitu_runtime.onnx_graph.external_data import sha256_with_weights
 from taijitu_runtime.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
 from taijitu_runtime.pictures.resizing.resize import resize_by_axes
@@ -118,10 +119,11 @@ def prove(model: str | Path, *, provider: str | None = None, threads: int = 0, k
         UsageError: An argument is wrong, or does not fit the file.
         MissingDependencyError: A package that the file needs, or cryptography for `key`, is not installed.
     """
-    check_file(Path(model), may_be_empty=True)  # which is damage, and no wrong path
+    path = named_path(model, "model")
+    check_file(path, may_be_empty=True)  # which is damage, and no wrong path
     try:
         if key is not None:
-            check_signature(Path(model), Path(key))
+            check_signature(path, Path(key))
         with Classifier.from_file(model, provider=provider, threads=threads) as classifier:
             found = proof_of(classifier)
     except ArtefactError as error:
