@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         inputs, left_out = find_pictures(paths, limits)
         if left_out:
             say(f"left out: {shown(left_out)}", sys.stderr)
-        heat_maps = None if options.explain is None else HeatMaps(options.explain, inputs)
+        heat_maps = None if options.explain is None else HeatMaps(options.explain, inputs, paths)
         outcomes = (
             classifier.predict_each((each.picture for each in inputs), top, limits=limits, threshold=options.threshold)
             if heat_maps is None

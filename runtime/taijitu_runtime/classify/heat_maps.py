@@ -24,10 +24,12 @@ class HeatMaps:
     """A file in `folder` for each picture: its name below the folder that was given, with .png behind it.
 
     Raises:
-        UsageError: `folder` cannot be a folder, two pictures would have the same file, or one exists already.
+        UsageError: `folder` cannot be a folder, or is within one of the `given` folders, two pictures would have the
+            same file, or one exists already.
     """
 
-    def __init__(self, folder: Path, inputs: Sequence[Input]) -> None:
+    def __init__(self, folder: Path, inputs: Sequence[Input], given: Sequence[Path]) -> None:
+        _check_outside(folder, given)
         self._targets: dict[Input, Path] = {}
         taken: dict[Path, Input] = {}
         # A link to nothing is there too: no folder can be made in its place.
@@ -70,6 +72,15 @@ class HeatMaps:
             return explanation.prediction
 
         return mapped(explained, inputs, classifier.backend.bulk.workers)
+
+
+def _check_outside(folder: Path, given: Sequence[Path]) -> None:
+    for path in given:
+        if os.path.isdir(path) and folder.resolve().is_relative_to(path.resolve()):  # noqa: PTH112 (as find_pictures)
+            raise UsageError(
+                f"got --explain {shown(folder)}, expected a folder outside {shown(path)}: the maps in it would be "
+                "classified the next time"
+            )
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

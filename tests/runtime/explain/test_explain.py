@@ -205,6 +205,16 @@ def test_nothing_is_overwritten_by_a_heat_map(tiny_onnx: Path, pictures: Path, t
         assert "--explain" in capsys.readouterr().err
 
 
+def test_heat_maps_that_the_next_run_would_classify_are_refused(
+    tiny_onnx: Path, pictures: Path, capsys: Capture
+) -> None:
+    before = sorted(pictures.rglob("*"))
+    for folder in (pictures, pictures / "heat", pictures / "deep" / ".." / "heat"):
+        assert run(tiny_onnx, pictures, "--explain", folder) == 2
+        assert str(folder) in capsys.readouterr().err
+    assert sorted(pictures.rglob("*")) == before
+
+
 def test_a_network_without_maps_is_told_before_a_picture_is_read(tmp_path: Path, capsys: Capture) -> None:
     model = make_fragile_onnx(tmp_path / "model.onnx")
     assert run(model, tmp_path / "gone.png", "--explain", tmp_path / "heat") == 2
