@@ -162,7 +162,6 @@ def test_tars_and_arrays_are_cropped_as_folders_are(tiny_data: Path, tmp_path: P
     assert_same(steps_of(Stream(arrays, folder.train.workers)), steps_of(folder.train))
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a machine with one CPU
 def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp_path: Path, no_memory: None) -> None:
     recipe = replace(RESIZED, batch_size=48)  # more than one process decodes at a time
     alone = load_dataset(DataRequest(tiny_data, SIZE, recipe, workers=0))

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -65,10 +66,12 @@ class Workers:
         return iter(self._chunks)
 
     def _results(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._loader is None:
-            self._loader = self._start(pin=device.type == "cuda")
         try:
-            with _ends_blocked():
+            with _ends_blocked(), warnings.catch_warnings():
+                # More processes than cores are the user's choice: they help where files come over a network.
+                warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+                if self._loader is None:
+                    self._loader = self._start(pin=device.type == "cuda")
                 chunks = iter(self._loader)
             for images, targets in chunks:
                 if isinstance(images, str):
