@@ -2,7 +2,9 @@
 
 The usual loop: a DataLoader with worker processes, Pillow decoding and torchvision transforms per image, NCHW
 float32. Ours: decoded once, augmented a batch at a time, channels_last, bfloat16 where the processor computes in it,
-freed memory kept. Each loop has a process of its own, since memory is managed for a whole process.
+freed memory kept; on a CPU once in one process with a thread for each core, and once, as torchrun starts it, in a
+process for each core, which divide every batch. Each loop has processes of its own, since memory is managed for a
+whole process.
 
     python benchmarks/training_speed.py [--network yynet_small_16] [--steps 20] [--rounds 5] [--device cuda]
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import multiprocessing
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,16 +24,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import torch
+import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from taijitu_runtime.machine import usable_cores
 from taijitu_training.data import MemoryBatches, Pictures, Share
 from taijitu_training.devices import choose_device, describe_machine, prepare_device
+from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.loop.epoch import FLUSH_STEPS, train_one_epoch
 from taijitu_training.loop.mixed_precision import mixed_dtype
-from taijitu_training.loop.state import Totals, TrainState, start
+from taijitu_training.loop.state import Totals, TrainState, runner_of, start
 from taijitu_training.models import create_model
 from taijitu_training.recipes.named import RECIPES
 from taijitu_training.recipes.recipe import Recipe
@@ -133,13 +139,18 @@ def usual(name: str, images: Tensor, steps: int, device: torch.device) -> Callab
     return run
 
 
-def ours(name: str, images: Tensor, steps: int, device: torch.device) -> Callable[[], float]:
-    """Return a function that trains `steps` steps with taijitu_training's loop and returns images/s."""
+def ours(
+    name: str, images: Tensor, steps: int, device: torch.device, together: Processes = ALONE
+) -> Callable[[], float]:
+    """Return a function that trains `steps` steps with our loop and returns the images/s of all processes."""
     recipe = replace(NETWORKS[name].recipe, epochs=1000)
     prepare_device(device)
+    torch.manual_seed(recipe.seed)
     model = created(name).to(device).to(memory_format=torch.channels_last)
-    source = MemoryBatches(Pictures(images, torch.arange(PICTURES) % 10), recipe, device, Share())
-    state: TrainState = start(model, recipe, source.cut.steps)
+    share = Share(together.rank, together.count)
+    source = MemoryBatches(Pictures(images, torch.arange(PICTURES) % 10), recipe, device, share)
+    runner = runner_of(model, together, compiled=False, parts=1)
+    state: TrainState = start(model, recipe, source.cut.steps, runner=runner)
 
     flush = FLUSH_STEPS[device.type]
 
@@ -153,45 +164,68 @@ def ours(name: str, images: Tensor, steps: int, device: torch.device) -> Callabl
 
         began = time.perf_counter()
         while taken < steps:
-            train_one_epoch(state, source, recipe, after_steps=enough)
+            train_one_epoch(state, source, recipe, together, after_steps=enough)
         return taken * recipe.batch_size / (time.perf_counter() - began)
 
     return run
 
 
-LOOPS = {"usual": usual, "ours": ours}
+LOOPS = ("usual", "ours", "ours, a process a core")
 
 _runs: list[Callable[[], float]] = []  # of a loop's own process
 
 
-def _set_up(loop: str, name: str, steps: int, device: torch.device) -> None:
-    _runs.append(LOOPS[loop](name, pictures(), steps, device))
+def _set_up(loop: str, name: str, steps: int, device: torch.device, rank: int, count: int, port: int) -> None:
+    if loop == "usual":
+        _runs.append(usual(name, pictures(), steps, device))
+        return
+    if count > 1:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
+    _runs.append(ours(name, pictures(), steps, device, Processes(rank, count)))
 
 
 def _run() -> float:
     return _runs[0]()
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def measure(name: str, steps: int, rounds: int, device: torch.device) -> None:
-    """Print the medians over the rounds, and their ratio, for one network."""
+    """Print the medians over the rounds, and their ratios to the usual loop, for one network."""
+    counts = dict(zip(LOOPS, (1, 1, usable_cores())))
+    if device.type != "cpu" or counts[LOOPS[-1]] == 1:
+        del counts[LOOPS[-1]]
     with ExitStack() as held:
-        processes = {
-            loop: held.enter_context(
-                ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _set_up, (loop, name, steps, device))
-            )
-            for loop in LOOPS
-        }
-        for process in processes.values():
-            process.submit(_run).result()
-        speeds: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+
+        def started(loop: str) -> list[ProcessPoolExecutor]:
+            arguments, port = (loop, name, steps, device), _free_port()
+            spawn = multiprocessing.get_context("spawn")
+            return [
+                held.enter_context(ProcessPoolExecutor(1, spawn, _set_up, (*arguments, rank, counts[loop], port)))
+                for rank in range(counts[loop])
+            ]
+
+        def speed(processes: list[ProcessPoolExecutor]) -> float:
+            return min(future.result() for future in [process.submit(_run) for process in processes])
+
+        loops = {loop: started(loop) for loop in counts}
+        for processes in loops.values():
+            speed(processes)
+        speeds: dict[str, list[float]] = {loop: [] for loop in loops}
         for _ in range(rounds):
-            for loop, process in processes.items():
-                speeds[loop].append(process.submit(_run).result())
+            for loop, processes in loops.items():
+                speeds[loop].append(speed(processes))
     medians = {loop: statistics.median(values) for loop, values in speeds.items()}
     print(f"{name}, batch {NETWORKS[name].recipe.batch_size}")
     for loop, value in medians.items():
-        print(f"  {loop:6} {value:7.0f} images/s  (rounds {min(speeds[loop]):.0f} to {max(speeds[loop]):.0f})")
-    print(f"  ratio  {medians['ours'] / medians['usual']:7.2f}", flush=True)
+        spread = f"(rounds {min(speeds[loop]):.0f} to {max(speeds[loop]):.0f})"
+        print(f"  {loop:22} {value:7.0f} images/s  {spread:20} ratio {value / medians['usual']:.2f}", flush=True)
 
 
 def main() -> int:
