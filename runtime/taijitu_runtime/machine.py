@@ -10,6 +10,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 
 ROOT = Path("/")
@@ -34,6 +35,8 @@ LARGE_BYTES = 8 * 2**20  # of a block: an image of 1080p is smaller
 
 MOST_THREADS = 1024
 """The most that may be asked for: more than any machine has cores, and few enough to be created."""
+
+_most_cores = ContextVar("most_cores", default=MOST_THREADS)
 
 
 def is_jetson(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> bool:
@@ -77,9 +80,19 @@ def saturates_int8(root: Path = ROOT, machine: str = platform.machine()) -> bool
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Return the number of cores that this process may use, limited by its affinity and its control group."""
+    """Return the number of cores that this process may use, limited by its affinity, its control group and the user."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
+    return max(1, min([bound, _most_cores.get(), *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+@contextlib.contextmanager
+def at_most_cores(threads: int) -> Iterator[None]:
+    """Let `usable_cores` return at most `threads` within, for the user's --threads; 0 changes nothing."""
+    before = _most_cores.set(threads or _most_cores.get())
+    try:
+        yield
+    finally:
+        _most_cores.reset(before)
 
 
 def limit_heaps(count: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from taijitu_runtime.machine import (
+    at_most_cores,
     available_bytes,
     core_cache_bytes,
     is_jetson,
@@ -89,6 +90,15 @@ def test_cores_are_those_of_the_process_and_of_its_control_group(
 def test_a_process_that_is_bound_to_a_core_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
     assert usable_cores(write_tree(tmp_path, {"sys/fs/cgroup/cpu.max": "800000 100000"})) == 1
+
+
+def test_the_user_limits_the_cores_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    with at_most_cores(3), at_most_cores(0):
+        assert usable_cores(tmp_path) == 3
+    with at_most_cores(64):
+        assert usable_cores(tmp_path) == 8
+    assert usable_cores(tmp_path) == 8
 
 
 @pytest.mark.parametrize(

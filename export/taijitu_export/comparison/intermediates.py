@@ -18,6 +18,7 @@ from taijitu_runtime.backends.ort.options import session_options
 from taijitu_runtime.backends.ort.session import open_session, run_session
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import one_line, require
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 
@@ -32,7 +33,8 @@ class Intermediates:
         self._batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value  # 0: any
         self._names = list(names) or [output.name for output in model.graph.output]
         onnxruntime = require("onnxruntime", "taijitu[export]")
-        options = session_options(onnxruntime, threads=0 if names else 1)  # `logits` runs one batch on each core
+        # `logits` runs one batch on each core.
+        options = session_options(onnxruntime, threads=usable_cores() if names else 1)
         content = _returning(model, self._names).SerializeToString()
         self._bulk = bulk_on_cpu(largest_tensor_bytes(content), self._batch or None, threads=0)
         try:

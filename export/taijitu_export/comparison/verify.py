@@ -34,6 +34,7 @@ from taijitu_runtime.datasets import PictureSet, TrainedOn, check_skipping, eval
 from taijitu_runtime.datasets.names import role_of
 from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.machine import at_most_cores
 from taijitu_runtime.model_files import is_onnx
 from taijitu_training import checkpoint
 
@@ -78,7 +79,7 @@ def verify_file(
     `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
     it may cost on pictures with labels, None for its precision's own allowance. `expect`: top-1 accuracy in percent
     that it should reach without a reference, None for the one in its card. `explain`: if it is not fine, compare the
-    graphs layer by layer. `threads`: cores that ONNX Runtime and PyTorch use, 0 for all. `skip_unreadable`: leave out
+    graphs layer by layer. `threads`: cores that it uses, 0 for all. `skip_unreadable`: leave out
     pictures that cannot be decoded, which are an error otherwise. Raises the errors of artefacts, checkpoints, pictures
     and usage; what is wrong with the candidate's answers is in the verdict.
     """
@@ -87,7 +88,7 @@ def verify_file(
     check_skipping(skip_unreadable, data)
     max_drop = check_percentage("--max-drop", max_drop)
     expect = check_percentage("--expect", expect)
-    with Classifier.from_file(candidate, threads=threads) as classifier:
+    with at_most_cores(threads), Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
         pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))
         if expect is not None and (pictures is None or pictures.targets is None or reference is not None):
@@ -103,7 +104,8 @@ def verify_file(
     max_drop = ALLOWED_DROP_POINTS[card.precision.name] if max_drop is None else max_drop
     found = _judged(card, other, evidence, max_drop, expect, on_gpu=on_gpu)
     if explain and reference is not None and not found.verdict.fine:
-        return dataclasses.replace(found, divergence=_explained(candidate, reference, card.input, evidence))
+        with at_most_cores(threads):
+            return dataclasses.replace(found, divergence=_explained(candidate, reference, card.input, evidence))
     return found
 
 

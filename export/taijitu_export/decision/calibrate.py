@@ -29,6 +29,7 @@ from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_runtime.errors import UsageError, check_number, listed
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.labels import composed
+from taijitu_runtime.machine import at_most_cores
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
 from taijitu_runtime.proof.prove import proven_file
@@ -91,10 +92,11 @@ def calibrate_file(
             f"{model}: got a network whose output holds {card.output}, expected logits; adopt it with them"
         )
     other = next((label for label in card.labels if other is not None and composed(label) == composed(other)), other)
-    pictures, targets, others = _pictures(data, card, other, skip_unreadable=skip_unreadable)
-    with proven_file(model, file.sha256, threads=threads) as classifier:
-        logits = _logits(classifier, pictures)
-        logits_of_others = None if others is None else _logits(classifier, others)
+    with at_most_cores(threads):
+        pictures, targets, others = _pictures(data, card, other, skip_unreadable=skip_unreadable)
+        with proven_file(model, file.sha256, threads=threads) as classifier:
+            logits = _logits(classifier, pictures)
+            logits_of_others = None if others is None else _logits(classifier, others)
     other_label = other if other in card.labels else None
     other_index = None if other_label is None else card.labels.index(other_label)
     choosing, measuring = halves(logits, targets, logits_of_others, other_index)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from taijitu_export.comparison import cli as verify_cli
@@ -31,7 +33,7 @@ from taijitu_export.comparison.reference import CheckpointClassifier, open_refer
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime.card import ModelCard
+from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.datasets import (
     HeldOut,
     TrainedOn,
@@ -39,6 +41,8 @@ from taijitu_runtime.datasets import (
     fingerprints,
     read_dataset,
 )
+from taijitu_runtime.datasets.found import Content
+from taijitu_runtime.datasets.picture_set import prepare
 from taijitu_runtime.errors import UsageError
 from tests.helpers import pretend_tensorrt
 from tests.helpers.changed_model import with_card
@@ -447,6 +451,19 @@ def test_threads_hold_for_the_checkpoint_too(shipped_checkpoint: Path, monkeypat
             reference.logits(sample_pictures(1, 32, 32))
     assert seen == [before + 1, before]
     assert torch.get_num_threads() == before
+
+
+def test_threads_hold_for_decoding_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+
+    def noted(content: Content, spec: InputSpec) -> NDArray[np.uint8]:
+        seen.add(threading.current_thread().name)
+        return prepare(content, spec)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr("taijitu_runtime.datasets.picture_set.prepare", noted)
+    verify_file(make_tiny_onnx(tmp_path / "model.onnx"), data, threads=1, skip_unreadable=True)
+    assert {name.rpartition("_")[2] for name in seen} == {"0"}
 
 
 def test_the_documented_script_runs_by_itself(root: Path, tmp_path: Path) -> None:
