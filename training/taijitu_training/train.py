@@ -25,6 +25,7 @@ from taijitu_training.distributed import Processes, processes
 from taijitu_training.loop.distillation import Teacher, load_teacher
 from taijitu_training.network_request import ChosenNetwork, NetworkRequest
 from taijitu_training.recipes.named import needs_teacher
+from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.announcement import announce
 from taijitu_training.run.course import Course
 from taijitu_training.run.metrics import Row
@@ -153,6 +154,8 @@ def train(
         network = _chosen_network(asked, before, group)
         if teacher is None and needs_teacher(name := network.recipe.name):
             group.fail(UsageError(f"got recipe {name} without a teacher, expected --teacher CKPT with it; add it"))
+        if teacher is not None:
+            group.all_do(lambda: _check_taught(network.recipe, other))
         group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = group.first_does(lambda: asked.starting_point(network))
         if start is not None:
@@ -262,6 +265,23 @@ def _check_changes(
         raise UsageError(f"got {lost[0]} without a teacher, expected --teacher CKPT with it; add it")
     if other is None and "other_weight" in changes:
         raise UsageError("got other_weight without other pictures, expected --other LABEL with it; add it")
+
+
+def _check_taught(recipe: Recipe, other: str | None) -> None:
+    """Raise UsageError for what changes only the labels' share of the loss, where a teacher leaves them none."""
+    if recipe.teacher_weight < 1:
+        return
+    unused = {
+        f"label_smoothing={recipe.label_smoothing:g}": (recipe.label_smoothing > 0, "add --set label_smoothing=0"),
+        f"class_weights={recipe.class_weights}": (recipe.class_weights != "none", "add --set class_weights=none"),
+        f"--other {other}": (other is not None, "remove it"),
+    }
+    for got, (is_there, what_to_do) in unused.items():
+        if is_there:
+            raise UsageError(
+                f"got {got} with teacher_weight=1, which leaves it no share in the loss, expected less than 1; "
+                f"{what_to_do}, or lower teacher_weight"
+            )
 
 
 def _course_of(settings: RunSettings, resume_from: Path | None) -> Course:

@@ -8,6 +8,7 @@ import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -379,6 +380,18 @@ def test_pictures_that_train_has_too_and_a_split_that_is_not_used_are_said(data:
     (data / "list.csv").write_text("".join([*lines, "gone.jpg,red,valid\n"]))
     listed = load_dataset(DataRequest(data / "list.csv", (32, 32), RECIPE, validation=0.25))
     assert (len(listed.train), len(listed.evaluation), str(listed.left_out)[:17]) == (36, 12, "1 pictures of val")
+
+
+@pytest.mark.parametrize("changes", [{}, {"class_weights": "balanced"}, {"sampler": "balanced"}])
+def test_weights_that_balance_are_advised_only_where_nothing_does(data: Path, changes: dict[str, Any]) -> None:
+    for file in sorted((data / "train" / "red").iterdir())[1:]:
+        file.unlink()
+    (uneven,) = (
+        text
+        for text in load_dataset(DataRequest(data, (32, 32), replace(RECIPE, **changes))).warnings
+        if "times as many" in text
+    )
+    assert ("--set class_weights=balanced" in uneven) == (not changes)
 
 
 def test_pictures_of_test_that_val_has_too_are_a_warning(data: Path) -> None:

@@ -38,6 +38,7 @@ SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 
 EVERY_CHANGE = ("mixup=0.2", "cutmix=1", "trivial_augment=true", "erase=0.5", "contrast=0.2", "saturation=0.2")
 EVERY_CHANGE += ("hue=0.1", "rotation=10", "vertical_flip=0.5", "class_weights=balanced")
+TAUGHT_ALONE = ["--teacher", "teacher.pt", "--set", "teacher_weight=1"]
 
 
 def train(data: Path, out: Path, *more: str) -> int:
@@ -665,6 +666,9 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
         (["--show", "--resume"], "got --show with --resume"),
         (["--show", "--init", "a.pt", "--pretrained"], "got --init with --pretrained"),
         (["--offline"], "got --offline without --pretrained"),
+        ([*TAUGHT_ALONE, "--set", "label_smoothing=0.1"], "got label_smoothing=0.1 with teacher_weight=1"),
+        ([*TAUGHT_ALONE, "--set", "class_weights=balanced"], "got class_weights=balanced with teacher_weight=1"),
+        ([*TAUGHT_ALONE, "--other", "red"], "got --other red with teacher_weight=1"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(

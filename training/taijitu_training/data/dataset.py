@@ -114,6 +114,7 @@ class Dataset:
     contradicted: int = 0  # pictures to train on that have more than one label
     seen_before: Mapping[str, float] = field(default_factory=dict)  # share of `before` in other splits, by split
     before: TrainedOn | None = None  # the request's
+    is_balanced: bool = False  # whether the recipe counts each label alike
     remarks: tuple[str, ...] = ()  # what may have been read otherwise than it was meant
 
     @property
@@ -152,8 +153,12 @@ class Dataset:
                 f"got {self.contradicted} pictures to train on with more than one label each, of which at most one can "
                 "be learned; keep each under one label"
             )
-        rare = "the rare ones may never be answered: try --set class_weights=balanced"
-        return [*self.remarks, *found, *warnings_of(self.label_counts, rare)]
+        balance = "add some of the rare ones" if self.is_balanced else "try --set class_weights=balanced"
+        return [
+            *self.remarks,
+            *found,
+            *warnings_of(self.label_counts, f"the rare ones may never be answered: {balance}"),
+        ]
 
     def _of_seen_before(self, name: str, share: float) -> str:
         held = None if self.before is None else self.before.held_out

@@ -88,6 +88,7 @@ def load_dataset(request: DataRequest) -> Dataset:
         contradicted=_contradicted(found.splits["train"], prints["train"]),
         seen_before=seen_before,
         before=request.before,
+        is_balanced="balanced" in (request.recipe.sampler, request.recipe.class_weights),
         remarks=found.remarks,
     )
 
