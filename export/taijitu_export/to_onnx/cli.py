@@ -15,7 +15,7 @@ from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, PURPOSES
 from taijitu_export.percentages import percentage
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.command_line import Parser, run
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import say, shown, working
 from taijitu_runtime.flags import add_shared
 
 
@@ -50,8 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: exported and checked, 1: made but wrong (no file is left), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     # torch and onnx take seconds to import, and --help does not need them.
-    from taijitu_export.precision.conversion import PrecisionRequest
-    from taijitu_export.to_onnx.export import export_file
+    with working("loading PyTorch"):
+        from taijitu_export.precision.conversion import PrecisionRequest
+        from taijitu_export.to_onnx.export import export_file
 
     smaller = PrecisionRequest.asked_for(
         args.precision, args.calibration, args.max_drop, args.purpose, skip_unreadable=args.skip_unreadable
