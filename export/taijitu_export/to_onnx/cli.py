@@ -36,8 +36,9 @@ def build_parser() -> Parser:
     parser.add_argument("--for", choices=PURPOSES, dest="purpose", help="the runtime of an int8 file; engine: float16 "
                         "between its layers, for TensorRT 10 and later; cpu: float32 there, for ONNX Runtime and for "
                         "TensorRT 8.6 (default: engine)")  # fmt: skip
-    parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* to "
-                        "calibrate int8 with, val/ or test/ to judge fp16 and int8 with")  # fmt: skip
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* "
+                        "for the number ranges of int8, val/ or test/ to judge fp16 and int8 with; taijitu calibrate "
+                        "calibrates answers")  # fmt: skip
     add_shared(parser, "--skip-unreadable")
     allowed = ", ".join(f"{ALLOWED_DROP_POINTS[precision]:g} for {precision}" for precision in PRECISIONS[1:])
     parser.add_argument("--max-drop", type=percentage, metavar="POINTS", help="percentage points of top-1 accuracy "
