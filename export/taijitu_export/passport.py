@@ -21,6 +21,7 @@ from taijitu_export.progress import tracked
 from taijitu_runtime.backends import Backend
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.console import working
 from taijitu_runtime.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
 from taijitu_runtime.pictures.resizing.resize import resize_picture
 from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
@@ -54,7 +55,8 @@ def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: s
     seeds = range(max(LEAST_SEEDS, min(MOST_SEEDS, SEEDS_PIXELS // (spec.height * spec.width))))
     drawn = tracked("drawing pictures to prove by", seeds)
     pixels = np.stack([resize_picture(proof_picture(seed, spec), spec) for seed in drawn])
-    seeds_chosen = choose_seeds(artefact(pixels))
+    with working("choosing the pictures to prove by"):
+        seeds_chosen = choose_seeds(artefact(pixels))
     logits = origin(pixels[seeds_chosen])
     if not np.isfinite(logits).all():
         raise ExportError(f"{source} answers with NaN or infinite logits")

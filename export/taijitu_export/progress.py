@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
-from taijitu_runtime.console import Progress
+from taijitu_runtime.console import DELAY_S, Progress
 
 T = TypeVar("T")
-
-DELAY_S = 3.0
 
 
 def tracked(what: str, items: Iterable[T], total: int | None = None, unit: str = "steps") -> Iterator[T]:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, TextIO
 
 from taijitu_runtime.errors import one_line
+
+DELAY_S = 3.0
+"""Work that takes longer says on a terminal what is being done."""
+
+USUAL_SIZE = os.terminal_size((80, 24))  # of a terminal that does not tell its own, such as a serial console
 
 
 def complain(prog: str, text: object) -> None:
@@ -63,7 +71,7 @@ def without_surrogates(content: Any) -> Any:
 class Progress:
     """A progress bar on stderr for long work, only on a terminal and if tqdm is installed.
 
-    Work continues if the terminal is closed.
+    Work continues if the terminal is closed. Only the first of the processes that torchrun starts shows bars.
 
     Args:
         total: The amount of work in `unit`, None if unknown.
@@ -85,12 +93,13 @@ class Progress:
         hidden: bool = False,
     ) -> None:
         self._bar: Any = None
-        if hidden or not sys.stderr.isatty():
+        if hidden or not _shows_work():
             return
         try:
             from tqdm import tqdm
         except ImportError:
             return
+        size = _size_of_stderr()
         self._bar = tqdm(
             desc=what or None,
             total=total,
@@ -100,6 +109,8 @@ class Progress:
             delay=delay_s,
             file=sys.stderr,
             leave=False,
+            ncols=size.columns,
+            nrows=size.lines,
         )
 
     def __enter__(self) -> Progress:
@@ -148,3 +159,51 @@ class Progress:
             draw(self._bar)
         except OSError:  # the terminal was closed
             self._bar.disable, self._bar = True, None
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on a terminal `what` is being done, and for how long, once it takes longer than DELAY_S.
+
+    For a single step, which has no bar. The line is removed at the end.
+    """
+    if not _shows_work():
+        yield
+        return
+    began, done, stream = time.monotonic(), threading.Event(), sys.stderr
+    width = _size_of_stderr().columns - 1
+
+    def write(text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the terminal was closed
+            stream.write(f"\r{text[:width]:{width}}\r")
+            stream.flush()
+
+    def show() -> None:
+        if done.wait(DELAY_S):
+            return
+        while True:
+            write(f"{shown(what)}: {time.monotonic() - began:.0f} s")
+            if done.wait(1.0):
+                write("")
+                return
+
+    thread = threading.Thread(target=show, name="working", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _shows_work() -> bool:
+    """Return whether stderr is a terminal, and this process the one that speaks for all of torchrun's."""
+    return sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+
+
+def _size_of_stderr() -> os.terminal_size:
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return USUAL_SIZE
+    return os.terminal_size(own or usual for own, usual in zip(size, USUAL_SIZE))

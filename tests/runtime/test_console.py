@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import struct
 import sys
+import termios
+import time
 from typing import Any
 
 import pytest
 
-from taijitu_runtime.console import Progress, json_text, say_json, shown
+from taijitu_runtime import console
+from taijitu_runtime.console import Progress, json_text, say_json, shown, working
 
 FOREIGN = [
     ("plain \u00fcber \u732b", "plain \u00fcber \u732b"),
@@ -85,3 +91,54 @@ def test_a_bar_continues_where_the_work_was_stopped(monkeypatch: pytest.MonkeyPa
     assert out.getvalue() == "a line\n"
     assert "epoch 3/5" in terminal.getvalue()
     assert "40/100" in terminal.getvalue()
+
+
+class Terminal(io.StringIO):
+    """What a terminal was told."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_that_does_not_tell_its_size_shows_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader, follower = os.openpty()  # as a serial console has it, or a container without a size
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+    with os.fdopen(leader, "rb", buffering=0) as screen, os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with Progress(3, what="answering") as bar:
+            bar.advance()
+        assert b"answering" in screen.read(4096)
+
+
+def test_a_long_step_says_what_it_does_and_a_short_one_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with working("short"):
+        pass
+    monkeypatch.setattr(console, "DELAY_S", 0.01)
+    with working("lo\x1bng"):
+        time.sleep(0.3)
+    shown_lines = terminal.getvalue().split("\r")
+    assert not any("short" in line for line in shown_lines)
+    assert any(r"lo\x1bng" in line for line in shown_lines)
+    assert shown_lines[-2].strip() == "", "the line stays"
+
+
+def test_work_goes_on_where_the_terminal_of_a_long_step_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone())
+    monkeypatch.setattr(console, "DELAY_S", 0.0)
+    with working("long"):
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("rank", "told"), [("0", True), ("1", False)])
+def test_of_several_processes_one_speaks(rank: str, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(console, "DELAY_S", 0.0)
+    monkeypatch.setenv("RANK", rank)
+    with working("step"):
+        time.sleep(0.2)
+    with Progress(3, what="bar") as bar:
+        bar.advance()
+    assert [name in terminal.getvalue() for name in ("step", "bar")] == [told, told]

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from taijitu_runtime.command_line import INTERRUPTED, Parser, pairs, run, share
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import say, shown, working
 from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.flags import add_shared
@@ -107,7 +107,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.show:
         say(recipe_table(_shown_recipe(args, changes, options)), sys.stdout)
         return 0
-    from taijitu_training.train import train  # torch takes seconds to import, and --help does not need it
+    with working("loading PyTorch"):
+        from taijitu_training.train import train  # torch takes seconds to import, and --help does not need it
 
     result = train(
         args.model,

@@ -133,11 +133,6 @@ def processes(device: torch.device) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def is_first() -> bool:
-    """Return whether this process shows the bars of all processes; known before they are joined."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def local_rank() -> int:
     """Return this process's number on its machine, which is also its GPU's."""
     return number_in_environment("LOCAL_RANK", 0)

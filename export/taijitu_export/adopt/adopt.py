@@ -34,7 +34,7 @@ from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision, has_card
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import shown
+from taijitu_runtime.console import shown, working
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, check_name, one_line, require
 from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
@@ -122,7 +122,8 @@ def adopt_file(
         raise UsageError(f"{source}: got an artefact of taijitu, expected a file of another exporter; use it as it is")
     original = Original(file, layout)
     known = known.over(preprocessing_of_metadata(file.metadata))
-    standard = standard_graph(file.model)
+    with working("rewriting the graph"):
+        standard = standard_graph(file.model)
     found = None if find is None else find_contract(original, standard.model, known, find)
     if found is not None:
         known = dataclasses.replace(found.preprocessing, flags=known.flags)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from taijitu_export.onnx.forms import ADOPTED_FORMS, LAYOUTS
 from taijitu_runtime.command_line import Parser, run
-from taijitu_runtime.console import say, say_json, shown
+from taijitu_runtime.console import say, say_json, shown, working
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.flags import add_shared
 from taijitu_runtime.labels import FORMS
@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: adopted and checked, 1: not like the original (no file is left), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     # onnx and timm take seconds to import, and --help does not need them.
-    from taijitu_export.api import adopt
+    with working("loading PyTorch"):
+        from taijitu_export.api import adopt
 
     if args.find != (args.data is not None):
         got, missing = ("--find", "--data DIR") if args.find else ("--data", "--find")

@@ -13,7 +13,7 @@ from pathlib import Path
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.percentages import percentage
 from taijitu_runtime.command_line import Parser, run
-from taijitu_runtime.console import say, say_json
+from taijitu_runtime.console import say, say_json, working
 from taijitu_runtime.flags import add_shared
 
 
@@ -44,9 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: fine or not shown, 1: not fine or not judged, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     # torch and onnx take seconds to import, and --help does not need them.
-    from taijitu_export.comparison.page import check_page, write_page
-    from taijitu_export.comparison.report import as_json, as_text
-    from taijitu_export.comparison.verify import verify_file
+    with working("loading PyTorch"):
+        from taijitu_export.comparison.page import check_page, write_page
+        from taijitu_export.comparison.report import as_json, as_text
+        from taijitu_export.comparison.verify import verify_file
 
     if args.report is not None:
         check_page(args.report, args.candidate, args.data, args.reference)

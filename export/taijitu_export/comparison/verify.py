@@ -30,6 +30,7 @@ from taijitu_export.percentages import check_percentage
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.console import working
 from taijitu_runtime.datasets import PictureSet, TrainedOn, check_skipping, evaluation_pictures
 from taijitu_runtime.datasets.names import role_of
 from taijitu_runtime.decision.decision import temperature_of
@@ -104,7 +105,7 @@ def verify_file(
     max_drop = ALLOWED_DROP_POINTS[card.precision.name] if max_drop is None else max_drop
     found = _judged(card, other, evidence, max_drop, expect, on_gpu=on_gpu)
     if explain and reference is not None and not found.verdict.fine:
-        with at_most_cores(threads):
+        with at_most_cores(threads), working("comparing the layers"):
             return dataclasses.replace(found, divergence=_explained(candidate, reference, card.input, evidence))
     return found
 

@@ -26,6 +26,7 @@ from taijitu_export.onnx.passes import (
     StripTracesPass,
 )
 from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.console import working
 from taijitu_runtime.pictures.preprocess import LUMINANCE
 from taijitu_training.checkpoint import Checkpoint, producer_versions
 
@@ -112,7 +113,8 @@ def onnx_from_checkpoint(
     """
     card = card_of(checkpoint, source_sha256, input_form)
     network, blank = network_of(checkpoint, card, input_form)
-    return finished(torch_graph(with_nish_as(network, nish), blank), card)
+    with working("exporting by torch.onnx"):
+        return finished(torch_graph(with_nish_as(network, nish), blank), card)
 
 
 def finished(model: ir.Model, card: ModelCard, passes: Sequence[ir.passes.InPlacePass] = PASSES) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.progress import tracked
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_runtime.console import working
 
 BATCH = 8
 GENERATED = 16
@@ -50,7 +51,8 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
         check = checked(rounded)
         if check.passes:
             break
-        found = divergence(rounded, model, checked.most_different(rounded))
+        with working("looking for the first layer that diverges"):
+            found = divergence(rounded, model, checked.most_different(rounded))
         guilty = next((node for node in _suspects(found, model) if node and node in possible - excluded), None)
         if guilty is None:
             raise PrecisionError(f"float16 is not good enough: {check.verdict.reason}", tuple(map(str, found.worst())))

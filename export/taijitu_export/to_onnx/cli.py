@@ -15,7 +15,7 @@ from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, PURPOSES
 from taijitu_export.percentages import percentage
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.command_line import Parser, run
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import say, shown, working
 from taijitu_runtime.flags import add_shared
 
 
@@ -36,8 +36,9 @@ def build_parser() -> Parser:
     parser.add_argument("--for", choices=PURPOSES, dest="purpose", help="the runtime of an int8 file; engine: float16 "
                         "between its layers, for TensorRT 10 and later; cpu: float32 there, for ONNX Runtime and for "
                         "TensorRT 8.6 (default: engine)")  # fmt: skip
-    parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* to "
-                        "calibrate int8 with, val/ or test/ to judge fp16 and int8 with")  # fmt: skip
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* "
+                        "for the number ranges of int8, val/ or test/ to judge fp16 and int8 with; taijitu calibrate "
+                        "calibrates answers")  # fmt: skip
     add_shared(parser, "--skip-unreadable")
     allowed = ", ".join(f"{ALLOWED_DROP_POINTS[precision]:g} for {precision}" for precision in PRECISIONS[1:])
     parser.add_argument("--max-drop", type=percentage, metavar="POINTS", help="percentage points of top-1 accuracy "
@@ -50,8 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: exported and checked, 1: made but wrong (no file is left), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     # torch and onnx take seconds to import, and --help does not need them.
-    from taijitu_export.precision.conversion import PrecisionRequest
-    from taijitu_export.to_onnx.export import export_file
+    with working("loading PyTorch"):
+        from taijitu_export.precision.conversion import PrecisionRequest
+        from taijitu_export.to_onnx.export import export_file
 
     smaller = PrecisionRequest.asked_for(
         args.precision, args.calibration, args.max_drop, args.purpose, skip_unreadable=args.skip_unreadable

@@ -26,6 +26,7 @@ from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.contract import layout_of, rows_from_pixels
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.console import working
 from taijitu_runtime.errors import ArtefactError, UsageError, check_name
 from taijitu_runtime.files import sha256_of, write_whole
 from taijitu_runtime.model_files import is_onnx
@@ -142,7 +143,8 @@ def _compared_with_checkpoint(
     # Nish by its definition in the file, as every other program has it.
     with OrtBackend(artefact, native=False) as backend:
         pictures = sample_pictures(SAMPLE_PICTURES, card.input.height, card.input.width)
-        found = parity(network, backend, in_form(pictures))
+        with working("comparing with PyTorch"):
+            found = parity(network, backend, in_form(pictures))
         if not found.holds:
             raise ExportError(found.failure)
         card = with_passport(

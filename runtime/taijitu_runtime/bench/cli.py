@@ -27,7 +27,7 @@ from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
 from taijitu_runtime.command_line import Once, Parser, run
-from taijitu_runtime.console import say, say_json, shown
+from taijitu_runtime.console import say, say_json, shown, working
 from taijitu_runtime.engine_card import sidecar_of
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             opened.enter_context(artefact)
         probes = [open_probe(artefact, options) for artefact in artefacts]
         before = CpuTimes.now()
-        with BoardWatch() as watch:
+        with BoardWatch() as watch, working(f"measuring for {options.duration:g} s each"):
             traces = measure(probes, loop)
         load = load_warnings(before, CpuTimes.now())
         results = [

@@ -11,15 +11,22 @@ from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
 from taijitu_runtime.command_line import Parser, run
-from taijitu_runtime.console import Progress, say, shown
+from taijitu_runtime.console import Progress, complain, say, shown
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.flags import add_shared
 from taijitu_runtime.pictures.limits import LIMITS, Limits
+from taijitu_runtime.proof.modes import MODES
+from taijitu_runtime.proof.prove import proof_at_start
+
+PROG = "taijitu classify"
 
 
-@run("taijitu classify")
+@run(PROG)
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
+    """Run the command; 0: every picture was classified, 2: wrong usage or model.
+
+    1: some were skipped, or the model fails the proof that was asked for.
+    """
     options = build_parser().parse_intermixed_args(argv)
     paths = given_paths(options.pictures, options.files0_from)
     with Classifier.from_file(
@@ -29,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         rebuild=options.rebuild,
         cuda_graphs=not options.no_cuda_graphs,
     ) as classifier:
+        proof = proof_at_start(classifier, options.prove)
+        if proof is not None and proof.outcome == "failed":
+            complain(PROG, f"{options.model}: {proof}")
         top, rule = classifier.answer_count(options.top), classifier.decision_rule(options.threshold)
         limits = Limits(max_pixels=options.max_pixels)
         if options.explain is not None:
@@ -62,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line of runtime/classify.py and `taijitu classify`."""
-    parser = Parser(prog="taijitu classify", description=__doc__)
+    parser = Parser(prog=PROG, description=__doc__)
     parser.add_argument("model", type=Path, help="an ONNX file or an engine")
     parser.add_argument("pictures", type=Path, nargs="*", metavar="picture", help="files, or folders with pictures at "
                         "any depth; - for the bytes of one from standard input")  # fmt: skip
@@ -77,6 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--explain", type=Path, metavar="DIR", help="write a heat map of each picture to DIR/NAME.png: "
                         "the places that speak for its likeliest answer")  # fmt: skip
     add_shared(parser, "--rebuild", "--no-cuda-graphs", "--provider")
+    parser.add_argument("--prove", choices=MODES, default="off", help="check first that the model answers as its "
+                        "passport says: on ends if it does not, warn continues (default: %(default)s)")  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     add_shared(form, "--json")
     form.add_argument("--csv", action="store_true", help="print a header, and a row for each picture and answer")

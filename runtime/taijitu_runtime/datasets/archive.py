@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from taijitu_runtime.console import DELAY_S, Progress, shown
 from taijitu_runtime.datasets.found import first_bytes
 from taijitu_runtime.errors import DataError, one_line
 
@@ -39,18 +40,26 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(f"a damaged header at byte {archive.offset}: {error}") from None
 
 
-def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
+def members(path: Path, *, shows_bar: bool = False) -> Iterator[tuple[tarfile.TarInfo, Read]]:
     """Yield the members of a .tar, .tar.gz, .tar.xz or .tar.bz2 with a function that reads each until the next one.
 
-    The file is read to its last byte, so that the checksums of its compression are compared.
+    The file is read to its last byte, so that the checksums of its compression are compared. `shows_bar`: a bar says
+    how much of the file is read.
 
     Raises:
         DataError: The file is not a tar, is damaged, or ends before its end mark; the text names it.
     """
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode=_mode(path), tarinfo=_Member) as archive:
+        with (
+            path.open("rb") as file,
+            tarfile.open(fileobj=file, mode=_mode(path), tarinfo=_Member) as archive,
+            _bar(path, hidden=not shows_bar) as bar,
+        ):
+            counted = 0
             # In Python 3.10, asking an empty tar again, which is at offset 0, is an error.
             while archive.offset and (member := archive.next()):
+                bar.advance(file.tell() - counted)
+                counted = file.tell()
                 yield member, lambda member=member: _content(path, archive, member)  # type: ignore[misc]
                 archive.members = []  # type: ignore[attr-defined]  # a tar remembers every header otherwise
             _check_rest(archive)
@@ -70,6 +79,11 @@ def is_packed(path: Path) -> bool:
             ".tar.xz; unpack it with zstd -d"
         )
     return first.startswith(_PACKED)
+
+
+def _bar(path: Path, *, hidden: bool) -> Progress:
+    what = f"reading {shown(path.name)}"
+    return Progress(path.stat().st_size, "bytes", what=what, delay_s=DELAY_S, hidden=hidden)
 
 
 def _mode(path: Path) -> Literal["r:*", "r:"]:

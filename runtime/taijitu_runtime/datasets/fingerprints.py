@@ -23,17 +23,17 @@ UNREADABLE = hashlib.sha256().hexdigest()
 """The fingerprint of a file that cannot be read, or is empty."""
 
 
-def fingerprints(contents: Sequence[Content] | NDArray[np.uint8], *, hidden: bool = False) -> list[str]:
+def fingerprints(contents: Sequence[Content] | NDArray[np.uint8]) -> list[str]:
     """Return the sha256, in hexadecimal, of each picture's file, or of its pixels if it has no file.
 
-    That of a file that cannot be read is UNREADABLE; the error comes when it is decoded. `hidden`: without a bar.
+    That of a file that cannot be read is UNREADABLE; the error comes when it is decoded.
     """
 
     def of_chunk(first: int) -> list[str]:
         return [_fingerprint(content) for content in contents[first : first + CHUNK]]
 
     found: list[str] = []
-    with ThreadPoolExecutor(usable_cores()) as pool, Progress(len(contents), what="hashing", hidden=hidden) as bar:
+    with ThreadPoolExecutor(usable_cores()) as pool, Progress(len(contents), what="hashing") as bar:
         for chunk in pool.map(of_chunk, range(0, len(contents), CHUNK)):
             found += chunk
             bar.advance(len(chunk))

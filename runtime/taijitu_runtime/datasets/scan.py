@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from taijitu_runtime.console import DELAY_S, Progress, shown
 from taijitu_runtime.datasets.archive import is_packed, members
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.datasets.found import Content, Encoded, LeftOut, Member, name_of
@@ -59,11 +60,13 @@ class Scan:
 def scan_folder(path: Path) -> Scan:
     """Find the pictures at any depth in a folder. Raises DataError for a folder that cannot be read."""
     found = Scan("folder")
-    for parts, entry in _walk(str(path), (), ()):
-        if entry is None:
-            found.folders.add(tuple(map(composed, parts)))
-        elif is_picture_file(entry.path, found.left_out):
-            found.add(parts, entry.path)
+    with Progress(None, "files", what=f"looking through {shown(path.name)}", delay_s=DELAY_S) as bar:
+        for parts, entry in _walk(str(path), (), ()):
+            bar.advance()
+            if entry is None:
+                found.folders.add(tuple(map(composed, parts)))
+            elif is_picture_file(entry.path, found.left_out):
+                found.add(parts, entry.path)
     return found.in_order()
 
 
@@ -146,7 +149,7 @@ def scan_tar(path: Path, wanted: Collection[str]) -> Scan:
     """
     found = Scan("tar")
     packed, budget = is_packed(path), host_budget()
-    for member, read in members(path):
+    for member, read in members(path, shows_bar=True):
         parts = _parts(member.name)
         if not parts or is_hidden(parts):
             continue

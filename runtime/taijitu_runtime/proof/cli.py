@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from taijitu_runtime.command_line import Parser, run
-from taijitu_runtime.console import say, say_json, shown
+from taijitu_runtime.console import say, say_json, shown, working
 from taijitu_runtime.flags import add_shared
 
 
@@ -16,7 +16,8 @@ def main(argv: list[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     from taijitu_runtime.proof.prove import prove  # NumPy, which --help does not need
 
-    found = prove(options.model, provider=options.provider, threads=options.threads, key=options.key)
+    with working("proving the model"):
+        found = prove(options.model, provider=options.provider, threads=options.threads, key=options.key)
     if options.json:
         say_json({"model": str(options.model), **found.to_dict()}, sys.stdout)
     else:

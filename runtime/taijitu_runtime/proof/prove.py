@@ -16,6 +16,7 @@ from taijitu_runtime.answers import logit_range
 from taijitu_runtime.backends import Backend, OrtBackend
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.console import working
 from taijitu_runtime.errors import ArtefactError, ProofError
 from taijitu_runtime.files import named_path
 from taijitu_runtime.onnx_graph.external_data import sha256_with_weights
@@ -168,7 +169,8 @@ def proven_file(path: Path, sha256: str, *, threads: int = 0) -> Iterator[Classi
     its weights, are others by then: the proof may be of another model. `threads`: as for OrtBackend.
     """
     with Classifier(OrtBackend(path, threads=threads)) as classifier:
-        check_proof(classifier)
+        with working("proving the model"):
+            check_proof(classifier)
         yield classifier
     with contextlib.suppress(OSError):  # it was removed
         if sha256_with_weights(path) == sha256:

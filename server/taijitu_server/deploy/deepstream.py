@@ -169,6 +169,8 @@ def differences(card: ModelCard, fixed_batch: int | None, batch_size: int, thres
     decision = card.decision
     if decision is not None and threshold is None and decision.threshold is not None and decision.score == "energy":
         found.append("nvinfer knows no energy, by which the card decides: every answer is attached; give --threshold")
+    if decision is not None and decision.guarantee is not None:
+        found.append("nvinfer attaches one label; taijitu also gives the set of labels that the card guarantees")
     if decision is not None and decision.other is not None:
         found.append(f"nvinfer attaches the label {decision.other!r} like any other; in taijitu it is unknown")
     return found

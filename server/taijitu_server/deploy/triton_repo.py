@@ -30,6 +30,10 @@ from taijitu_server.deploy.onnx_file import check_mounted_at, path_in_text, read
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
+WITHOUT_DECISION = (
+    "Triton gives the output as it is; the temperature, the threshold and the label sets of the card are left to the "
+    "client"
+)
 MOST_VERSION, MOST_BATCH = 2**63 - 1, 2**31 - 1  # an int64, and an int32 of config.pbtxt
 
 
@@ -66,8 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     command = f"tritonserver --model-repository={shlex.quote(str(args.mounted_at or args.out))}"
     say(shown(f"{written.folder}: start Triton with: {' '.join([command, *written.flags])}"), sys.stdout)
-    if written.note:
-        say(f"note: {shown(written.note)}", sys.stdout)
+    for note in written.notes:
+        say(f"note: {shown(note)}", sys.stdout)
     return 0
 
 
@@ -88,11 +92,11 @@ class Artefact:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """The folder of a model, the flags of Triton that it needs, and what is slow there; empty for nothing."""
+    """The folder of a model, the flags of Triton that it needs, and what is slow or missing there."""
 
     folder: Path
     flags: tuple[str, ...]
-    note: str
+    notes: tuple[str, ...]
 
 
 def triton_repository(
@@ -135,7 +139,8 @@ def triton_repository(
     else:
         with new_folder(target) as folder:
             _write_model(folder, version, artefact, texts)
-    return Written(target, artefact.flags, artefact.note)
+    notes = (artefact.note, WITHOUT_DECISION if artefact.card.decision is not None else "")
+    return Written(target, artefact.flags, tuple(filter(None, notes)))
 
 
 def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str, str]) -> None:

@@ -16,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.classify import cli
+from tests.helpers.changed_model import with_weights
 from tests.helpers.decision import make_decision
 from tests.helpers.tiny_model import card_dict
 
@@ -408,3 +410,21 @@ def test_an_interrupt_from_outside_is_not_a_traceback(tiny_onnx: Path, pictures:
 def test_a_url_is_an_error_that_says_that_none_is_fetched(tiny_onnx: Path, capsys: Capture) -> None:
     assert run(tiny_onnx, "https://example.org/cat.jpg") == 1
     assert "no URL is fetched" in capsys.readouterr().err
+
+
+def test_a_model_that_fails_the_proof_that_was_asked_for_classifies_nothing(
+    shipped_onnx: Path, pictures: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    broken = with_weights(shipped_onnx, tmp_path / "broken.onnx", np.negative)
+    assert run(shipped_onnx, pictures / "red.png", "--prove", "on") == 0
+    assert capsys.readouterr().err == ""
+    assert run(broken, pictures / "red.png", "--prove", "on") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "not proven" in printed.err
+    assert run(broken, pictures / "red.png", "--prove", "warn") == 0
+    printed = capsys.readouterr()
+    assert printed.out
+    assert "not proven" in printed.err
+    assert run(broken, pictures / "red.png") == 0
+    assert capsys.readouterr().err == ""

@@ -9,6 +9,7 @@ import socket
 import sys
 import tarfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -453,3 +454,22 @@ def test_a_list_with_the_paths_of_windows_is_read(tmp_path: Path) -> None:
 def test_a_path_that_no_data_can_have_is_an_error_of_the_data(path: str) -> None:
     with pytest.raises(DataError):
         read_dataset(Path(path))
+
+
+@pytest.mark.parametrize("packed", ["w", "w:xz"])
+def test_a_large_tar_or_folder_says_how_far_it_is_read(
+    packed: Literal["w", "w:xz"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "data" / "cat" / "a.png")
+    with tarfile.open(tmp_path / "data.tar", packed) as archive:
+        archive.add(tmp_path / "data", "data")
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for module in ("archive", "scan"):
+        monkeypatch.setattr(f"taijitu_runtime.datasets.{module}.DELAY_S", 0.0)
+    for name in ("data", "data.tar"):
+        read_dataset(tmp_path / name)
+    assert "looking through data" in terminal.getvalue()
+    assert "reading data.tar" in terminal.getvalue()

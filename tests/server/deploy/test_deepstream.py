@@ -84,7 +84,7 @@ def test_every_key_is_documented_with_such_a_value(tmp_path: Path, resize: str) 
 @pytest.mark.parametrize("decision", [None, DECISION])
 @pytest.mark.parametrize("output", ["logits", "probabilities"])
 def test_nvinfer_gets_the_probabilities_that_taijitu_gives(
-    tmp_path: Path, decision: Decision | None, output: str
+    tmp_path: Path, decision: Decision | None, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = card_dict(output=output)
     if decision is not None:
@@ -96,6 +96,7 @@ def test_nvinfer_gets_the_probabilities_that_taijitu_gives(
         expected = classifier.scores(classifier.logits(frames)).probabilities
     np.testing.assert_allclose(nvinfer(primary, tmp_path / "out", frames), expected, atol=1e-6)
     assert float(primary["classifier-threshold"]) == (0.6 if decision else 0.0)
+    assert ("set of labels" in capsys.readouterr().out) == (decision is not None), "nvinfer has none"
     copy = onnx.load(tmp_path / "out" / "model.onnx")
     onnx.checker.check_model(copy, full_check=True)
     assert [output.name for output in copy.graph.output] == ["probabilities"]

@@ -124,6 +124,9 @@ def test_a_killed_replica_costs_only_its_current_requests(application: str, tmp_
     lost = [answer for answer in answers if answer[1] != 200]
     assert len(lost) <= CLIENTS, lost
     assert {label for _, status, label in answers if status == 200} == {"red"}
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    traced = httpx.post(f"{application}/classify", content=body, headers={"Content-Type": "image/png", **trace})
+    assert traced.headers.get("traceparent") == trace["traceparent"], "Ray's proxy passes it on"
 
 
 def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from taijitu_runtime.engine_card import EngineCard, Library, save_engine
 from taijitu_server.deploy import ray_app
 from taijitu_server.deploy.triton_repo import main
 from tests.helpers.changed_model import with_card
+from tests.helpers.decision import make_decision
 from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
@@ -180,6 +181,14 @@ def test_nish_without_its_cuda_kernel_is_noted(
     for name, model in models.items():
         assert main([str(model), "--out", str(tmp_path / "models"), "--name", name, "--gpu"]) == 0
         assert ("gone.so" in capsys.readouterr().out) == (name == "nish")
+
+
+def test_the_decision_that_triton_does_not_make_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_tiny_onnx(tmp_path / "plain.onnx")
+    models = {"plain": model, "calibrated": with_card(model, tmp_path / "calibrated.onnx", decision=make_decision())}
+    for name, path in models.items():
+        assert main([str(path), "--out", str(tmp_path / "models"), "--name", name]) == 0
+        assert ("threshold" in capsys.readouterr().out) == (name == "calibrated")
 
 
 def test_another_version_is_added_and_nothing_is_overwritten(

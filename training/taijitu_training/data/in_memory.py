@@ -16,7 +16,6 @@ from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Job, Samples, fault
-from taijitu_training.distributed import is_first
 
 T = TypeVar("T", Pictures, Samples)
 CHUNK = 64  # pictures a task: a million tasks would take a gigabyte
@@ -101,7 +100,7 @@ def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> dic
     broken: dict[int, str] = {}
     pool = ThreadPoolExecutor(usable_cores())
     try:
-        with Progress(count, what=what, hidden=not is_first()) as bar:
+        with Progress(count, what=what) as bar:
             for faults in pool.map(chunk, range(0, count, CHUNK)):
                 broken |= faults
                 bar.advance(CHUNK)

@@ -29,7 +29,6 @@ from taijitu_training.data.in_memory import Unreadable, checked, decode
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import dataset_of_shards, shards_by_split
-from taijitu_training.distributed import is_first
 
 UNSPLIT_SHARE = 0.2
 """The held-out share of a data set without splits, unless the user sets another."""
@@ -56,7 +55,7 @@ def load_dataset(request: DataRequest) -> Dataset:
     if shards := shards_by_split(request.path):
         return dataset_of_shards(request, shards, pool, unreadable)
     found = _found(request)
-    prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
+    prints = {role: fingerprints(split.contents) for role, split in found.splits.items()}
     divided, trained_on, prints_of_judged = _hold_out(found, prints, request)
     seen_before = _seen_before(divided, prints_of_judged, request)
     if request.other is not None:

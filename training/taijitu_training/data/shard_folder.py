@@ -25,7 +25,6 @@ from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Share
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
 from taijitu_training.data.workers import Workers
-from taijitu_training.distributed import is_first
 
 LABEL_FILES = ("labels.txt", "classes.txt")  # one name per line, in the order of the numbers
 INFO_FILE = "_info.json"  # timm's and Hugging Face's: {"splits": {NAME: {"filenames": [], "shard_lengths": []}}}
@@ -202,7 +201,7 @@ def _stated(folder: Path, paths: list[Path], lengths: dict[str, int], classes: i
 def _counted(paths: list[Path], classes: int | None) -> tuple[list[int], Counter[int]]:
     """Count (samples of each shard, samples of each label)."""
     lengths, per_label = [], Counter[int]()
-    with Progress(len(paths), "shards", what="counting", hidden=not is_first()) as bar:
+    with Progress(len(paths), "shards", what="counting") as bar:
         for path in paths:
             before = per_label.total()
             for sample in headers_in(str(path)):

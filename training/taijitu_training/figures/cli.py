@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from taijitu_runtime.command_line import Parser, run
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import say, shown, working
 
 
 def build_parser() -> Parser:
@@ -25,7 +25,8 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: drawn, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    from taijitu_training.figures.checkpoint_figures import draw  # torch and matplotlib, which --help does not need
+    with working("loading PyTorch"):
+        from taijitu_training.figures.checkpoint_figures import draw  # torch and matplotlib, which --help does not need
 
     for path in draw(args.checkpoint, args.image, args.out):
         say(shown(path), sys.stdout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taijitu_runtime.command_line import Parser, run, share
+from taijitu_runtime.console import working
 from taijitu_training.tables.tables import TABLES
 
 
@@ -31,6 +32,7 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: all runs are in the table, 1: one is not, 2: wrong usage, 130: stopped by a signal."""
     args = build_parser().parse_args(argv)
-    from taijitu_training.tables.reproduce import reproduce  # imports torch, which --help does not need
+    with working("loading PyTorch"):
+        from taijitu_training.tables.reproduce import reproduce  # imports torch, which --help does not need
 
     return reproduce(args)

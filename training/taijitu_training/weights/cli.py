@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.command_line import Parser, pairs, run
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import say, shown, working
 from taijitu_runtime.datasets import check_skipping
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.flags import add_shared
@@ -69,10 +69,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: written, 1: weights at the level of chance (nothing is written), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     # torch takes seconds to import, and --help does not need it.
-    from taijitu_training import checkpoint
-    from taijitu_training.weights.from_weights import checkpoint_from_weights
-    from taijitu_training.weights.judging import judge
-    from taijitu_training.weights.published import imagenet_labels
+    with working("loading PyTorch"):
+        from taijitu_training import checkpoint
+        from taijitu_training.weights.from_weights import checkpoint_from_weights
+        from taijitu_training.weights.judging import judge
+        from taijitu_training.weights.published import imagenet_labels
 
     check_skipping(args.skip_unreadable, args.data)
     check_output_path(args.output, args.weights, args.data, Path(args.labels))

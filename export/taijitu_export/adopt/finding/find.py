@@ -34,9 +34,8 @@ from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_export.comparison.comparison import chance_share
 from taijitu_export.fewest import fewest
-from taijitu_export.progress import DELAY_S
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.console import Progress
+from taijitu_runtime.console import DELAY_S, Progress
 from taijitu_runtime.datasets import PictureSet, evaluation_pictures, read_dataset
 from taijitu_runtime.errors import DataError, UsageError, listed
 from taijitu_runtime.labels import checked_labels
