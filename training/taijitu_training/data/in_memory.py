@@ -16,7 +16,7 @@ from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Job, Samples, fault
-from taijitu_training.distributed import is_first
+from taijitu_training.torchrun import is_first
 
 T = TypeVar("T", Pictures, Samples)
 CHUNK = 64  # pictures a task: a million tasks would take a gigabyte

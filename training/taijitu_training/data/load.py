@@ -29,7 +29,7 @@ from taijitu_training.data.in_memory import Unreadable, checked, decode
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import dataset_of_shards, shards_by_split
-from taijitu_training.distributed import is_first
+from taijitu_training.torchrun import is_first
 
 UNSPLIT_SHARE = 0.2
 """The held-out share of a data set without splits, unless the user sets another."""

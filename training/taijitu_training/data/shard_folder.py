@@ -25,7 +25,7 @@ from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Share
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
 from taijitu_training.data.workers import Workers
-from taijitu_training.distributed import is_first
+from taijitu_training.torchrun import is_first
 
 LABEL_FILES = ("labels.txt", "classes.txt")  # one name per line, in the order of the numbers
 INFO_FILE = "_info.json"  # timm's and Hugging Face's: {"splits": {NAME: {"filenames": [], "shard_lengths": []}}}
