@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
 from taijitu_training.data import MemoryBatches, Pictures, Share
+from taijitu_training.devices import choose_device
 from taijitu_training.distributed import processes
 from taijitu_training.recipes.named import get_recipe
 
@@ -26,11 +28,11 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
     return ["--model", "yynet_small_16", "--data", str(data), "--out", str(out), "--set", "batch_size=16", *more]
 
 
-def torchrun(root: Path, *args: str) -> subprocess.Popen[str]:
+def torchrun(root: Path, *args: str, script: str = "training/train.py") -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": "training:runtime", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.Popen(
-        [*command, "training/train.py", *args],
+        [*command, script, *args],
         cwd=root,
         env=environment,
         stdout=subprocess.PIPE,
@@ -142,8 +144,85 @@ def test_empty_variables_count_as_not_set(monkeypatch: pytest.MonkeyPatch, value
         assert group.count == 1
 
 
-def test_wrong_input_is_reported_once(root: Path, odd_data: Path, tmp_path: Path) -> None:
-    process = torchrun(root, *arguments(odd_data, tmp_path / "run", "--option", "act=nisch"))
-    _, error = process.communicate(timeout=120)
-    assert error.count("taijitu train: unknown activation 'nisch'; did you mean nish") == 1
-    assert not (tmp_path / "run").exists()
+ONE_OF_TWO_FAILS = """
+import os
+from collections.abc import Callable
+
+import torch
+from taijitu_runtime.command_line import run
+from taijitu_runtime.errors import DataError
+from taijitu_training.devices import choose_device
+from taijitu_training.distributed import processes
+
+NUMBER = os.environ["RANK"]
+
+
+def fail(if_number: str, error: Exception) -> None:
+    if NUMBER == if_number:
+        raise error
+
+
+@run("trial")
+def main() -> int:
+    with processes(torch.device("cpu")) as group:
+        group.all_do(lambda: fail("1", FAULT))
+    return 0
+
+
+raise SystemExit(main())
+"""
+
+
+def torchrun_lines(root: Path, *args: str, script: str = "training/train.py") -> tuple[list[str], set[str]]:
+    """Return what the processes wrote to stderr, without the report of torchrun, and the exit codes in that report."""
+    _, error = torchrun(root, *args, script=script).communicate(timeout=120)
+    lines = [line for line in error.splitlines() if line.startswith(("taijitu train: ", "trial: "))]
+    assert error.count("Traceback") == 1  # torchrun's own
+    return lines, set(re.findall(r"exitcode +: (-?\d+)", error))
+
+
+@pytest.mark.parametrize(
+    "arguments_",
+    [["--option", "act=nisch"], ["--epochs", "3"], ["--minutes", "0"], ["--set", "batch_size=15"]],
+)
+def test_wrong_input_is_reported_once(root: Path, odd_data: Path, tmp_path: Path, arguments_: list[str]) -> None:
+    lines, codes = torchrun_lines(root, *arguments(odd_data, tmp_path / "run", *arguments_))
+    assert len(lines) == 1
+    assert arguments_[1].rpartition("=")[2] in lines[0]
+    assert "2" in codes <= {"2", "-15"}  # -15: ended by torchrun, because another one had ended
+
+
+@pytest.mark.parametrize("fault", ["DataError('red.png: broken')", "PermissionError(13, 'denied', 'red.png')"])
+def test_an_error_of_another_process_than_the_first_is_reported_too(root: Path, tmp_path: Path, fault: str) -> None:
+    script = tmp_path / "trial.py"
+    script.write_text(ONE_OF_TWO_FAILS.replace("FAULT", fault))
+    lines, codes = torchrun_lines(root, script=str(script))
+    assert len(lines) == 1
+    assert lines[0].startswith("trial: red.png")
+    assert codes == {"2"}
+
+
+@pytest.mark.parametrize("argument", [["--epochs", "3"], ["--minutes", "0"], ["--device", "tpu"]])
+@pytest.mark.parametrize(("count", "expected"), [("2", 0), ("1", 1)])
+def test_the_second_process_of_a_machine_leaves_a_wrong_argument_to_the_first(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    argument: list[str],
+    count: str,
+    expected: int,
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", count)  # 1: torchrun did not start it, and no other process can speak for it
+    monkeypatch.setattr("taijitu_training.torchrun.FIRST_MAY_TAKE_S", 0.0)
+    with pytest.raises(SystemExit, match="2"):
+        raise SystemExit(main(arguments(tmp_path, tmp_path / "run", *argument)))
+    assert capsys.readouterr().err.count("\n") == expected
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match=r"got 3 processes .* 2 GPUs.*--nproc-per-node=2"):
+        choose_device("auto")

@@ -19,6 +19,7 @@ from taijitu_runtime.flags import add_shared
 from taijitu_training.recipes.named import RECIPES, get_recipe, usual_recipe
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.recipes.table import recipe_table
+from taijitu_training.torchrun import told_once
 
 
 def build_parser(required: bool = True) -> Parser:
@@ -101,12 +102,13 @@ LAST = object()  # --resume without a file: OUT/last.pt
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: trained to the end, 1: the run failed, 2: wrong usage or input, 130: stopped by a signal."""
     given = sys.argv[1:] if argv is None else argv
-    args = build_parser(required="--show" not in given).parse_args(given)
-    changes = pairs("--set", args.set, "FIELD=VALUE, such as lr=5e-3")
-    options = pairs("--option", args.option, "NAME=VALUE, such as act=nish")
-    if args.show:
-        say(recipe_table(_shown_recipe(args, changes, options)), sys.stdout)
-        return 0
+    with told_once():
+        args = build_parser(required="--show" not in given).parse_args(given)
+        changes = pairs("--set", args.set, "FIELD=VALUE, such as lr=5e-3")
+        options = pairs("--option", args.option, "NAME=VALUE, such as act=nish")
+        if args.show:
+            say(recipe_table(_shown_recipe(args, changes, options)), sys.stdout)
+            return 0
     with working("loading PyTorch"):
         from taijitu_training.train import train  # torch takes seconds to import, and --help does not need it
 

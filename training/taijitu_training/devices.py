@@ -6,9 +6,10 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from taijitu_runtime.datasets.budget import local_processes
 from taijitu_runtime.errors import UsageError, first_line
 from taijitu_runtime.machine import keep_free_memory, processor_name, usable_cores
-from taijitu_training.distributed import local_rank
+from taijitu_training.torchrun import local_rank, told_once
 
 
 def choose_device(name: str) -> torch.device:
@@ -16,10 +17,26 @@ def choose_device(name: str) -> torch.device:
 
     UsageError for a device that does not exist.
     """
-    if name in ("auto", "cuda") and torch.cuda.is_available():
-        name = f"cuda:{local_rank()}"
+    if name not in ("auto", "cuda") or not torch.cuda.is_available():
+        with told_once():
+            return _usable_device("cpu" if name == "auto" else name)
+    with told_once():
+        _check_count(torch.cuda.device_count())
+    return _usable_device(f"cuda:{local_rank()}")
+
+
+def _check_count(gpus: int) -> None:
+    """Raise UsageError if a process of this machine would have no GPU."""
+    if (count := local_processes()) > gpus:
+        raise UsageError(
+            f"got {count} processes on this machine, expected at most one for each of its {gpus} GPUs; start torchrun "
+            f"with --nproc-per-node={gpus}, or add --device cpu"
+        )
+
+
+def _usable_device(name: str) -> torch.device:
     try:
-        device = torch.device("cpu" if name == "auto" else name)
+        device = torch.device(name)
         torch.empty(0, device=device)
         if device.type not in ("cpu", "cuda"):
             raise RuntimeError("unsupported")

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from taijitu_runtime.datasets.budget import number_in_environment
 from taijitu_runtime.errors import TaijituError, UsageError, first_line, one_line
 from taijitu_training.errors import TrainingError
+from taijitu_training.torchrun import process_count
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Processes:
         """Raise an error that occurred in every process: the others end without a message."""
         if self.writes:
             raise error
-        raise SystemExit(1)
+        raise SystemExit(error.exit_code)
 
     def _fill(self, box: list[T | None], do: Callable[[], T]) -> None:
         if self.writes:
@@ -92,19 +92,20 @@ class Processes:
         return result
 
     def _agree(self, do: Callable[[], None], then: Callable[[], T]) -> T:
-        mine: TaijituError | None = None
+        mine: Exception | None = None
         try:
             do()
-        except TaijituError as error:
+        except Exception as error:  # any: the others would wait for this process, or tell the same
             mine = error
-        failed: list[bool] = [False] * self.count
+        codes = [0] * self.count
         with explain_lost_peer():
-            dist.all_gather_object(failed, mine is not None)
-        if not any(failed):
+            dist.all_gather_object(codes, 0 if mine is None else getattr(mine, "exit_code", TaijituError.exit_code))
+        failed = [rank for rank, code in enumerate(codes) if code]
+        if not failed:
             return then()
-        if mine is not None and failed.index(True) == self.rank:
+        if mine is not None and failed[0] == self.rank:
             raise mine
-        raise SystemExit(2)
+        raise SystemExit(codes[failed[0]])
 
 
 ALONE = Processes()
@@ -116,7 +117,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
 
     UsageError where the variables that torchrun sets are incomplete or wrong: job schedulers set some of them too.
     """
-    if number_in_environment("WORLD_SIZE", 1) <= 1:
+    if process_count() == 1:
         yield ALONE
         return
     with explain_lost_peer():
@@ -131,11 +132,6 @@ def processes(device: torch.device) -> Iterator[Processes]:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
-
-
-def local_rank() -> int:
-    """Return this process's number on its machine, which is also its GPU's."""
-    return number_in_environment("LOCAL_RANK", 0)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from taijitu_training.run.metrics import Row
 from taijitu_training.run.resuming import PreviousRun
 from taijitu_training.run.run import train_run
 from taijitu_training.run.settings import RunSettings
+from taijitu_training.torchrun import told_once
 from taijitu_training.weights.fine_tuning import saved_network
 
 AnyPath = str | os.PathLike[str]
@@ -140,13 +141,14 @@ def train(
         UnknownNameError: A model, recipe, option or field that does not exist.
         UsageError: An argument is out of its range.
     """
-    asked = NetworkRequest(model, recipe, changes or {}, preset, options or {}, init, pretrained, offline)
-    _check_numbers(validation, patience, minutes, accumulate, workers)
-    _check_changes(asked.changes, minutes, teacher, other)
-    if label_level is not None:
-        check_name("label level", label_level, LEVELS)
-    data, out = named_path(data, "data"), named_path(out, "out")
-    resume_from = _resume_from(resume, out, from_weights=asked.from_weights)
+    with told_once():
+        asked = NetworkRequest(model, recipe, changes or {}, preset, options or {}, init, pretrained, offline)
+        _check_numbers(validation, patience, minutes, accumulate, workers)
+        _check_changes(asked.changes, minutes, teacher, other)
+        if label_level is not None:
+            check_name("label level", label_level, LEVELS)
+        data, out = named_path(data, "data"), named_path(out, "out")
+        resume_from = _resume_from(resume, out, from_weights=asked.from_weights)
     place = choose_device(device)
     with own_random_numbers(place), processes(place) as group, ExitStack() as held:
         before = group.first_does(lambda: PreviousRun.of(resume_from))

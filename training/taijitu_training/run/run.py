@@ -53,7 +53,7 @@ def train_run(settings: RunSettings, resume_from: Path | None = None) -> Course:
     share = Share(processes.rank, processes.count, settings.accumulate)
     memory = explain_out_of_memory(settings.recipe.batch_size, processes.count, settings.accumulate)
     with explain_lost_peer(), explain_missing_compiler(), explain_full_disk(settings.out), memory:
-        source = batches(settings.dataset.train, settings.recipe, settings.device, share)
+        source = processes.all_do(lambda: batches(settings.dataset.train, settings.recipe, settings.device, share))
         steps = {"steps_per_epoch": source.cut.steps, "processes": processes.count, "parts": share.parts}
         model = model.to(settings.device).to(memory_format=torch.channels_last)
         with StopRequest() as stop:
