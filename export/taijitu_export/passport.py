@@ -23,8 +23,8 @@ from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import working
 from taijitu_runtime.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
+from taijitu_runtime.pictures.generated import VERSION, is_exact, proof_picture
 from taijitu_runtime.pictures.resizing.resize import resize_picture
-from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
 from taijitu_runtime.proof.prove import prepared_pictures, proof_of, runs_on_text
 
 MOST_SEEDS, LEAST_SEEDS = 512, 64

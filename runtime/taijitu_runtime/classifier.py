@@ -229,7 +229,7 @@ class Classifier:
         """Return what computes the maps of all labels; ExplanationError where there are none."""
         with self._opening:
             if self._class_maps is None:
-                self._class_maps = ClassMaps(self.backend)
+                self._class_maps = ClassMaps(self.backend, self.card.input)
             return self._class_maps
 
     def prepare(self, picture: Picture, limits: Limits = LIMITS) -> NDArray[np.uint8]:

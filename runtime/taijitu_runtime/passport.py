@@ -60,7 +60,7 @@ class Logits:
 class Passport:
     """The evidence by which an artefact proves itself.
 
-    `version`: of the pictures (`pictures.VERSION`), `seeds` selects them. `pixels_sha256`: for each, the sha256 of the
+    `version`: of the pictures (`generated.VERSION`), `seeds` selects them. `pixels_sha256`: for each, the sha256 of the
     uint8 RGB array that the network gets. `labels_sha256`: of the labels in their order. `origin`: the logits of its
     origin, the network in PyTorch or the adopted file, in float32; `allowed_on_gpu`: how far a GPU, which multiplies
     float32 with fewer bits, may be from them. `own`: the logits of the artefact itself when it was made;

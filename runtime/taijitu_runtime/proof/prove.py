@@ -21,10 +21,10 @@ from taijitu_runtime.errors import ArtefactError, ProofError
 from taijitu_runtime.files import named_path
 from taijitu_runtime.onnx_graph.external_data import sha256_with_weights
 from taijitu_runtime.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
+from taijitu_runtime.pictures.generated import VERSION, is_exact, proof_picture
 from taijitu_runtime.pictures.resizing.resize import resize_by_axes
 from taijitu_runtime.proof.decoder import ALLOWED_LEVELS, decoder_error
 from taijitu_runtime.proof.modes import Mode
-from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
 from taijitu_runtime.proof.signature import check_signature
 
 Outcome = Literal["proven", "failed", "unproven"]

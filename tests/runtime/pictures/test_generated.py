@@ -7,8 +7,8 @@ import hashlib
 import pytest
 
 from taijitu_runtime.card import InputSpec
+from taijitu_runtime.pictures.generated import is_exact, proof_picture
 from taijitu_runtime.proof.decoder import ALLOWED_LEVELS, decoder_error
-from taijitu_runtime.proof.pictures import is_exact, proof_picture
 
 
 def spec(height: int, width: int, **changes: object) -> InputSpec:
