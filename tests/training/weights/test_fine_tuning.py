@@ -13,6 +13,7 @@ import torch
 
 from taijitu_runtime.card import Architecture
 from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.files import sha256_of
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
 from taijitu_training.errors import CheckpointError
@@ -252,15 +253,28 @@ def test_missing_weights_are_one_line(
 
 
 def test_published_weights_of_torchvision_come_from_torch_hubs_cache(
-    cache: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cache: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(3)
-    weights = pytest.importorskip("torchvision.models").mnasnet0_5().state_dict()
+    models = pytest.importorskip("torchvision.models")
+    weights = models.mnasnet0_5().state_dict()
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    torch.save(weights, folder / "mnasnet0.5_top1_67.823-3ffadce67e.pth")
+    file = folder / "mnasnet0.5_top1_67.823-3ffadce67e.pth"
+    torch.save(weights, file)
     still = ["--set", "lr=1e-9", "--set", "weight_decay=0"]
     model = ["--model", "torchvision/mnasnet0_5", "--pretrained", "--offline"]
+    assert fine_tune(tiny_data, tmp_path / "a", *model, *still) == 2
+    assert f"{file.name}: got a file with sha256 " in capsys.readouterr().err, (
+        "somebody else's, with torchvision's name"
+    )
+    digest = sha256_of(file)[:10]
+    monkeypatch.setattr(models.MNASNet0_5_Weights.DEFAULT.value, "url", f"https://example.org/mnasnet-{digest}.pth")
+    file.rename(folder / f"mnasnet-{digest}.pth")
     assert fine_tune(tiny_data, tmp_path / "a", *model, *still) == 0
     assert "torchvision/mnasnet0_5.IMAGENET1K_V1" in capsys.readouterr().out
     made = checkpoint.load(tmp_path / "a" / "final.pt")

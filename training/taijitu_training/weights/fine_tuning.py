@@ -25,6 +25,7 @@ from taijitu_training.weights.fitting import loaded_by_timm, match_weights, requ
 from taijitu_training.weights.hugging_face import published_weights
 from taijitu_training.weights.matching import Match
 from taijitu_training.weights.published import (
+    digest_of,
     network_input,
     published_input,
     published_labels,
@@ -186,7 +187,13 @@ def _from_torchvision(
     entry = torchvision_weights(name, tag)
     full_name = f"torchvision/{name}.{entry.name}"
     spec = network_input(full_name)
-    file = read_weights(torchvision_file(entry, offline, report))
+    path = torchvision_file(entry, offline, report)
+    file = read_weights(path)
+    if not file.sha256.startswith(digest_of(entry)):
+        raise CheckpointError(
+            f"{path}: got a file with sha256 {file.sha256[:12]}..., expected {digest_of(entry)}...: it is not what "
+            f"torchvision publishes; delete it, or give it with --init where it is yours"
+        )
     labels = published_labels(full_name)
     sizes = {"num_classes": len(labels), "image_size": spec.height}
     architecture = Architecture(f"torchvision/{name}", {**options, **sizes})
