@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Prediction, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
-from taijitu_runtime.backends.bulk import RUNS, UntilError, chunked, mapped
+from taijitu_runtime.backends.bulk import Item, Result, UntilError, mapped, tasks
 from taijitu_runtime.backends.contract import padded, rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
@@ -25,7 +25,7 @@ from taijitu_runtime.errors import ArtefactError, InputError, PictureError, Usag
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.pictures.limits import LIMITS, Limits
-from taijitu_runtime.pictures.preprocess import preprocess, preprocess_and_region
+from taijitu_runtime.pictures.preprocess import bytes_in_memory, preprocess, preprocess_and_region
 
 if TYPE_CHECKING:
     from taijitu_runtime.backends.gpu_arrays import CudaArray, DlpackArray, GpuArray
@@ -196,17 +196,14 @@ class Classifier:
             raise InputError(f"got {describe(pictures)}, expected several pictures; call predict for one")
         top, rule = self.answer_count(top), self.decision_rule(threshold)
         remaining = UntilError(pictures)
-        ahead = list(itertools.islice(remaining, RUNS * self.batch_size * self._workers))
-        chunks = chunked(itertools.chain(ahead, remaining), self._task_size(len(ahead)))
-        alongside = len(ahead) > self.batch_size
 
-        def answer(chunk: list[Picture]) -> list[Prediction | PictureError]:
-            prepared = [self._prepared(picture, limits) for picture in chunk]
+        def answer(task: list[Picture], alongside: bool) -> list[Prediction | PictureError]:
+            prepared = [self._prepared(picture, limits) for picture in task]
             images = [image for image in prepared if not isinstance(image, PictureError)]
             found = iter(self._predict(images, top, rule, alongside=alongside) if images else [])
             return [image if isinstance(image, PictureError) else next(found) for image in prepared]
 
-        answers = itertools.chain.from_iterable(mapped(answer, chunks, self._workers))
+        answers = itertools.chain.from_iterable(self._tasks_done(answer, remaining, bytes_in_memory))
         return itertools.chain(answers, remaining.error())
 
     def explain(
@@ -327,15 +324,25 @@ class Classifier:
     def _mapped(
         self, images: NDArray[Any], rows_from_images: Callable[[NDArray[Any]], NDArray[Any]]
     ) -> NDArray[np.float32]:
-        size = self._task_size(len(images))
-        chunks = [images[start : start + size] for start in range(0, len(images), size)]
-        alongside = len(images) > self.batch_size
-        parts = mapped(lambda chunk: self._infer(rows_from_images(chunk), alongside=alongside), chunks, self._workers)
-        return _joined(list(parts))
+        def infer(task: list[int], alongside: bool) -> NDArray[np.float32]:
+            return self._infer(rows_from_images(images[task[0] : task[-1] + 1]), alongside=alongside)
 
-    def _task_size(self, pictures: int) -> int:
-        """Return how many pictures a thread takes at a time, where there are `pictures` of them or more."""
-        return self.batch_size * (RUNS if pictures >= RUNS * self.batch_size * self._workers else 1)
+        return _joined(list(self._tasks_done(infer, range(len(images)))))
+
+    def _tasks_done(
+        self,
+        work: Callable[[list[Item], bool], Result],
+        items: Iterable[Item],
+        bytes_of: Callable[[Item], int] = lambda _: 0,
+    ) -> Iterator[Result]:
+        """Yield `work(task, alongside)` of all tasks that the items make, on all workers.
+
+        `alongside`: whether several runs of the network are in progress.
+        """
+        remaining = tasks(items, self.batch_size, self._workers, bytes_of)
+        ahead = list(itertools.islice(remaining, 2))
+        alongside = len(ahead) > 1 or any(len(task) > self.batch_size for task in ahead)
+        return mapped(lambda task: work(task, alongside), itertools.chain(ahead, remaining), self._workers)
 
     def _infer(self, rows: NDArray[Any], *, alongside: bool) -> NDArray[np.float32]:
         size = self.batch_size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +20,16 @@ Result = TypeVar("Result")
 CACHE_SHARE = 0.5  # of a core's cache, for the largest tensor; its input or output takes as much again
 MOST_IMAGES = 16  # beyond this, the fixed cost of a run is negligible
 USUAL_BATCH = 8  # where the sizes of the tensors are not known
-RUNS = 4  # in one task of a thread, of many pictures: handing a task over costs a tenth of a small network's run
-WINDOW = 2  # chunks per worker: one in progress, one waiting
+RUNS = 16
+"""In one task of a worker, where there are many images, up to MOST_IN_TASK of them.
+
+A worker decodes all images of a task, then runs the network, then makes the answers. Each of them finds its code and
+data gone from the core's cache by then, which costs as much as one run of a small network.
+"""
+MOST_IN_TASK = 64
+WINDOW = 2  # tasks per worker: one in progress, one waiting
+AHEAD_BYTES = 64 * 2**20  # of images in memory, before they are handed to workers
+PATIENCE_S = 0.1  # for images that come slowly, such as those of a camera, before a task is begun with fewer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +75,42 @@ class UntilError(Generic[Item]):
         yield from ()
 
 
-def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield the items in lists of `size`, the last one shorter."""
-    remaining = iter(items)
-    while chunk := list(itertools.islice(remaining, size)):
-        yield chunk
+def tasks(
+    items: Iterable[Item], batch: int, workers: int, bytes_of: Callable[[Item], int] = lambda _: 0
+) -> Iterator[list[Item]]:
+    """Yield the items in lists, each a whole number of batches, only the last of any length.
+
+    The lists are long where there are many items, and shorter towards the end, so that the workers end together, and
+    where items come slowly or are large. Which items share a batch depends on none of this.
+    """
+    remaining, ahead = iter(items), list[Item]()
+    while True:
+        _fill(ahead, remaining, batch, workers, bytes_of)
+        if not ahead:
+            return
+        size = max(batch, len(ahead) // workers // batch * batch)
+        yield ahead[:size]
+        del ahead[:size]
+
+
+def _fill(
+    ahead: list[Item], remaining: Iterator[Item], batch: int, workers: int, bytes_of: Callable[[Item], int]
+) -> None:
+    most = workers * batch * max(1, min(RUNS, MOST_IN_TASK // batch))
+    until, held = time.monotonic() + PATIENCE_S, sum(map(bytes_of, ahead))
+    for item in itertools.islice(remaining, most - len(ahead)):
+        ahead.append(item)
+        held += bytes_of(item)
+        if len(ahead) >= batch and (held >= AHEAD_BYTES or time.monotonic() > until):
+            return
 
 
 def mapped(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Yield `work(item)` for each item, in order, from `workers` threads; a single item is computed by the caller.
 
-    Items are taken in the caller's thread, at most WINDOW per worker ahead of the next result. An error of `work` is
-    raised in place of its result; no new work is started after that, or after the caller stops.
+    Items are taken in the caller's thread, at most WINDOW per worker ahead of the next result, and a result that is
+    ready does not wait for more of them. An error of `work` is raised in place of its result; no new work is started
+    after that, or after the caller stops.
     """
     remaining = iter(items)
     ahead = list(itertools.islice(remaining, 2 if workers > 1 else 0))
@@ -89,7 +122,7 @@ def mapped(work: Callable[[Item], Result], items: Iterable[Item], workers: int) 
         waiting: deque[Future[Result]] = deque()
         for item in itertools.chain(ahead, remaining):
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= WINDOW * workers:
+            while waiting and (len(waiting) >= WINDOW * workers or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -58,6 +58,15 @@ def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> ND
     return resized(_decoded(picture, limits, _least_side_for(spec)), spec)
 
 
+def bytes_in_memory(picture: Picture) -> int:
+    """Return how many bytes a caller holds with a picture, about: 0 for a path."""
+    if isinstance(picture, (bytes, bytearray)):
+        return len(picture)
+    if isinstance(picture, (np.ndarray, memoryview)):
+        return picture.nbytes
+    return 4 * getattr(picture, "width", 0) * getattr(picture, "height", 0)
+
+
 def preprocess_and_region(
     picture: Picture, spec: InputSpec, limits: Limits = LIMITS
 ) -> tuple[NDArray[np.uint8], SeenRegion]:

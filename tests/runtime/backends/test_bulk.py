@@ -11,7 +11,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends.bulk import WINDOW, batch_for_cache, chunked, mapped
+from taijitu_runtime.backends import bulk
+from taijitu_runtime.backends.bulk import WINDOW, batch_for_cache, mapped, tasks
 from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, PictureError
@@ -66,9 +67,57 @@ def test_an_error_of_the_iterable_comes_behind_the_answers_to_what_it_gave(count
     assert len(answers) == count
 
 
-def test_chunks_hold_every_item() -> None:
-    assert list(chunked(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert list(chunked([], 3)) == []
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 40, 1000, 1003])
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_tasks_hold_every_item_in_whole_batches(count: int, workers: int) -> None:
+    made = list(tasks(range(count), 4, workers))
+    assert [item for task in made for item in task] == list(range(count))
+    assert all(len(task) % 4 == 0 for task in made[:-1])
+    busy_until = [0] * workers
+    for task in made:
+        busy_until.sort()
+        busy_until[0] += len(task)
+    assert max(busy_until) <= count / workers + 4, "or the others would wait for the last worker"
+    if count == 1000:
+        assert len(made[0]) >= 60, "or decoding and the network would push each other out of the cache all the time"
+
+
+def test_large_images_are_not_read_far_ahead() -> None:
+    taken, held = 0, bulk.AHEAD_BYTES // 8
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        while taken < 1000:
+            taken += 1
+            yield taken
+
+    first = next(tasks(items(), 4, 2, lambda _: held))
+    assert (len(first), taken) == (4, 8)
+
+
+def test_images_that_come_slowly_are_begun_with_and_share_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "PATIENCE_S", -1.0)
+    assert list(tasks(range(10), 4, 2)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_a_result_that_is_ready_does_not_wait_for_later_items() -> None:
+    answered = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from (0, 1)
+        assert done.wait(30)
+        yield 2
+        assert answered.wait(30), "the first result is there, and 2 * WINDOW more items would not have come"
+        yield 3
+
+    def work(number: int) -> int:
+        done.set()
+        return number
+
+    done = threading.Event()
+    for result in mapped(work, items(), 2):
+        assert result in range(4)
+        answered.set()
 
 
 def test_a_run_is_as_large_as_the_cache_allows() -> None:
