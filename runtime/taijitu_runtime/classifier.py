@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Prediction, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
-from taijitu_runtime.backends.bulk import Item, Result, UntilError, mapped, tasks
+from taijitu_runtime.backends.bulk import Item, Pace, Result, UntilError, mapped, tasks
 from taijitu_runtime.backends.contract import padded, rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
@@ -339,10 +340,17 @@ class Classifier:
 
         `alongside`: whether several runs of the network are in progress.
         """
-        remaining = tasks(items, self.batch_size, self._workers, bytes_of)
+        pace = Pace(self.batch_size)
+        remaining = tasks(items, pace, self._workers, bytes_of)
         ahead = list(itertools.islice(remaining, 2))
-        alongside = len(ahead) > 1 or any(len(task) > self.batch_size for task in ahead)
-        return mapped(lambda task: work(task, alongside), itertools.chain(ahead, remaining), self._workers)
+
+        def timed(task: list[Item]) -> Result:
+            began = time.monotonic()
+            result = work(task, len(ahead) > 1)
+            pace.note(len(task), time.monotonic() - began)
+            return result
+
+        return mapped(timed, itertools.chain(ahead, remaining), self._workers)
 
     def _infer(self, rows: NDArray[Any], *, alongside: bool) -> NDArray[np.float32]:
         size = self.batch_size

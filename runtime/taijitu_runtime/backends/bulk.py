@@ -20,13 +20,14 @@ Result = TypeVar("Result")
 CACHE_SHARE = 0.5  # of a core's cache, for the largest tensor; its input or output takes as much again
 MOST_IMAGES = 16  # beyond this, the fixed cost of a run is negligible
 USUAL_BATCH = 8  # where the sizes of the tensors are not known
-RUNS = 16
-"""In one task of a worker, where there are many images, up to MOST_IN_TASK of them.
+TASK_S = 0.1
+"""What a worker's task shall take, whose length follows from the tasks before.
 
 A worker decodes all images of a task, then runs the network, then makes the answers. Each of them finds its code and
-data gone from the core's cache by then, which costs as much as one run of a small network.
+data gone from the core's cache by then, which costs as much as one run of a small network: hence not shorter. Nor
+longer, or the first answers would be late, and images in memory many.
 """
-MOST_IN_TASK = 64
+MOST_IN_TASK = 256
 WINDOW = 2  # tasks per worker: one in progress, one waiting
 AHEAD_BYTES = 64 * 2**20  # of images in memory, before they are handed to workers
 PATIENCE_S = 0.1  # for images that come slowly, such as those of a camera, before a task is begun with fewer
@@ -75,33 +76,45 @@ class UntilError(Generic[Item]):
         yield from ()
 
 
+class Pace:
+    """How many images a task has: whole batches of `batch` images, one at first, then as many as take TASK_S."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.images = batch
+
+    def note(self, images: int, seconds: float) -> None:
+        """Count a finished task; from any thread."""
+        fit = min(MOST_IN_TASK, int(images * TASK_S / max(seconds, 1e-9)))
+        self.images = max(self.batch, fit // self.batch * self.batch)
+
+
 def tasks(
-    items: Iterable[Item], batch: int, workers: int, bytes_of: Callable[[Item], int] = lambda _: 0
+    items: Iterable[Item], pace: Pace, workers: int, bytes_of: Callable[[Item], int] = lambda _: 0
 ) -> Iterator[list[Item]]:
     """Yield the items in lists, each a whole number of batches, only the last of any length.
 
-    The lists are long where there are many items, and shorter towards the end, so that the workers end together, and
-    where items come slowly or are large. Which items share a batch depends on none of this.
+    They are as long as `pace` says, shorter towards the end, so that the workers end together, and where items come
+    slowly or are large. Which items share a batch depends on none of this.
     """
     remaining, ahead = iter(items), list[Item]()
     while True:
-        _fill(ahead, remaining, batch, workers, bytes_of)
+        _fill(ahead, remaining, pace, workers, bytes_of)
         if not ahead:
             return
-        size = max(batch, len(ahead) // workers // batch * batch)
+        size = max(pace.batch, len(ahead) // workers // pace.batch * pace.batch)
         yield ahead[:size]
         del ahead[:size]
 
 
 def _fill(
-    ahead: list[Item], remaining: Iterator[Item], batch: int, workers: int, bytes_of: Callable[[Item], int]
+    ahead: list[Item], remaining: Iterator[Item], pace: Pace, workers: int, bytes_of: Callable[[Item], int]
 ) -> None:
-    most = workers * batch * max(1, min(RUNS, MOST_IN_TASK // batch))
     until, held = time.monotonic() + PATIENCE_S, sum(map(bytes_of, ahead))
-    for item in itertools.islice(remaining, most - len(ahead)):
+    for item in itertools.islice(remaining, max(0, workers * pace.images - len(ahead))):
         ahead.append(item)
         held += bytes_of(item)
-        if len(ahead) >= batch and (held >= AHEAD_BYTES or time.monotonic() > until):
+        if len(ahead) >= pace.batch and (held >= AHEAD_BYTES or time.monotonic() > until):
             return
 
 

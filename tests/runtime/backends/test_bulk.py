@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends import bulk
-from taijitu_runtime.backends.bulk import WINDOW, batch_for_cache, mapped, tasks
+from taijitu_runtime.backends.bulk import MOST_IN_TASK, TASK_S, WINDOW, Pace, batch_for_cache, mapped, tasks
 from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, PictureError
@@ -67,19 +67,38 @@ def test_an_error_of_the_iterable_comes_behind_the_answers_to_what_it_gave(count
     assert len(answers) == count
 
 
+def pace_of(images: int) -> Pace:
+    pace = Pace(4)
+    pace.images = images
+    return pace
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 40, 1000, 1003])
 @pytest.mark.parametrize("workers", [1, 2, 16])
-def test_tasks_hold_every_item_in_whole_batches(count: int, workers: int) -> None:
-    made = list(tasks(range(count), 4, workers))
+@pytest.mark.parametrize("most", [4, 64])
+def test_tasks_hold_every_item_in_whole_batches(count: int, workers: int, most: int) -> None:
+    made = list(tasks(range(count), pace_of(most), workers))
     assert [item for task in made for item in task] == list(range(count))
     assert all(len(task) % 4 == 0 for task in made[:-1])
+    assert max(map(len, made), default=0) <= most
     busy_until = [0] * workers
     for task in made:
         busy_until.sort()
         busy_until[0] += len(task)
     assert max(busy_until) <= count / workers + 4, "or the others would wait for the last worker"
-    if count == 1000:
-        assert len(made[0]) >= 60, "or decoding and the network would push each other out of the cache all the time"
+
+
+def test_tasks_become_as_long_as_they_may_take() -> None:
+    pace = Pace(4)
+    made = tasks(iter(range(10_000)), pace, 1)
+    assert len(next(made)) == 4
+    pace.note(4, TASK_S / 16)
+    assert len(next(made)) == 64
+    pace.note(64, 16 * TASK_S)
+    next(made)
+    assert len(next(made)) == 4, "a slow network answers a batch at a time"
+    pace.note(4, 0.0)
+    assert pace.images == MOST_IN_TASK
 
 
 def test_large_images_are_not_read_far_ahead() -> None:
@@ -91,13 +110,13 @@ def test_large_images_are_not_read_far_ahead() -> None:
             taken += 1
             yield taken
 
-    first = next(tasks(items(), 4, 2, lambda _: held))
+    first = next(tasks(items(), pace_of(64), 2, lambda _: held))
     assert (len(first), taken) == (4, 8)
 
 
 def test_images_that_come_slowly_are_begun_with_and_share_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "PATIENCE_S", -1.0)
-    assert list(tasks(range(10), 4, 2)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert list(tasks(range(10), pace_of(64), 2)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def test_a_result_that_is_ready_does_not_wait_for_later_items() -> None:
