@@ -97,7 +97,8 @@ def tasks(
     They are as long as `pace` says, shorter towards the end, so that the workers end together, and where items come
     slowly or are large. Which items share a batch depends on none of this.
     """
-    remaining, ahead = iter(items), list[Item]()
+    remaining = iter(items)
+    ahead: list[Item] = []
     while True:
         _fill(ahead, remaining, pace, workers, bytes_of)
         if not ahead:
