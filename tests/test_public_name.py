@@ -44,7 +44,9 @@ def test_names_for_a_board_need_only_numpy(root: Path) -> None:
     assert "Classifier" in answer(block + code, root / "runtime")
 
 
-@pytest.mark.parametrize("missing", [("torch", "onnx"), HEAVY, (*HEAVY, "taijitu_training", "taijitu_export")])
+@pytest.mark.parametrize(
+    "missing", [("torch",), ("torch", "onnx"), HEAVY, (*HEAVY, "taijitu_training", "taijitu_export")]
+)
 def test_help_and_completion_work_where_only_a_part_is_installed(root: Path, missing: tuple[str, ...]) -> None:
     block = f"import sys\nfor name in {missing!r}: sys.modules[name] = None\n"
     code = (
@@ -56,7 +58,18 @@ def test_help_and_completion_work_where_only_a_part_is_installed(root: Path, mis
     assert answer(block + code, root / "runtime").splitlines() == ["True", "['taijitu.Classifier(']", "[]"]
 
 
-@pytest.mark.parametrize(("name", "extra"), [("train", "train"), ("create_model", "train"), ("export_onnx", "export")])
+def test_engines_are_built_where_torch_is_not_installed(root: Path) -> None:
+    code = (
+        "import sys\nfor name in ('torch', 'torchvision', 'timm', 'scipy'): sys.modules[name] = None\nimport taijitu\n"
+        "print(taijitu.build_engine.__name__)"
+    )
+    assert answer(code, root / "runtime").split() == ["build_engine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("train", "train"), ("create_model", "train"), ("export_onnx", "export"), ("build_engine", "jetson")],
+)
 def test_what_is_not_installed_is_named_with_its_extra(root: Path, name: str, extra: str) -> None:
     code = (
         "import sys\nfor name in ('torch', 'onnx'): sys.modules[name] = None\nimport taijitu\n"

@@ -8,6 +8,7 @@ import re
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import onnx
 import pytest
 
 from taijitu_runtime.providers import PROVIDERS
@@ -63,6 +64,25 @@ def test_every_command_starts_where_python_keeps_no_docstrings(module: str, monk
     loaded = importlib.import_module(module)
     monkeypatch.setattr(loaded, "__doc__", None)  # as by PYTHONOPTIMIZE=2
     assert loaded.build_parser().format_help()
+
+
+def test_a_command_that_two_pages_show_has_the_same_output_on_both(root: Path) -> None:
+    commands = {f"python {script}": f"taijitu {name}" for script in COMMANDS for name, module in POINTS.items()
+                if COMMANDS[script] == module}  # fmt: skip
+    shown: dict[str, set[str]] = {}
+    for block in re.findall(r"```(?:console)?\n(\$ .*?)```", documentation(root), re.DOTALL):
+        for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)+)", block, re.MULTILINE):
+            for script, installed in commands.items():
+                command = command.replace(script, installed)
+            shown.setdefault(command, set()).add(output)
+    assert len(shown) > 5
+    assert [command for command, outputs in shown.items() if len(outputs) > 1] == []
+
+
+def test_the_export_that_is_shown_is_that_of_the_shipped_checkpoint(root: Path, shipped_onnx: Path) -> None:
+    nodes = len(onnx.load(shipped_onnx).graph.node)
+    line = f"\nmodel.onnx: {shipped_onnx.stat().st_size / 1e3:.0f} kB, {nodes} nodes, opset 17, input uint8\n"
+    assert line in (root / "README.md").read_text()
 
 
 def test_the_servers_list_of_hard_cases_names_tests_that_exist(root: Path) -> None:

@@ -1,9 +1,12 @@
-"""The part of the public name `taijitu` that this package implements, with paths and plain values as arguments."""
+"""The part of the public name `taijitu` that this package implements, with paths and plain values as arguments.
+
+Except `build_engine`, in engine/api.py: a board has no torch, which these functions need.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,17 +27,12 @@ from taijitu_export.adopt.preprocessing import (
 from taijitu_export.comparison.verify import Verification, verify_file
 from taijitu_export.decision.calibrate import CalibrateResult, calibrate_file
 from taijitu_export.decision.threshold import ThresholdRequest
-from taijitu_export.engine.engine_artefact import EngineResult, make_engine
-from taijitu_export.engine.options import Options
-from taijitu_export.engine.request import Request
-from taijitu_export.engine.shapes import Shapes
 from taijitu_export.onnx.forms import Layout
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.to_onnx.export import OnnxResult, export_file
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import named_path
 from taijitu_runtime.labels import check_in_order, read_labels
-from taijitu_runtime.output_path import output_next_to
 
 AnyPath = str | os.PathLike[str]
 
@@ -265,58 +263,6 @@ def calibrate(
     )
 
 
-def build_engine(
-    model: AnyPath,
-    output: AnyPath | None = None,
-    *,
-    backend: Literal["auto", "tensorrt", "rtx"] = "auto",
-    precision: Literal["fp16", "int8"] | None = None,
-    min_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    opt_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    max_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    compute_capabilities: Sequence[str] = (),
-    answer: bool = True,
-) -> EngineResult:
-    """Build a TensorRT engine from an ONNX file, and write it with its sidecar.
-
-    Args:
-        model: The ONNX file, of `export_onnx`.
-        output: The plan; by default next to the ONNX file, as .engine. The sidecar is next to it, as .engine.json.
-        backend: The library; "auto" takes the one that is installed, or if both are, the one for the target.
-        precision: "fp16" converts a float32 graph first; None for the precision of the graph.
-        min_shapes: The smallest input by name, such as {"images": (1, 32, 32, 3)}.
-        opt_shapes: The usual input, for which the engine is tuned.
-        max_shapes: The largest input.
-        compute_capabilities: The GPUs of a TensorRT-RTX engine, such as ("8.6", "8.9").
-        answer: Run the engine before it is kept, where there is a GPU for it.
-
-    Returns:
-        The files that were written, and the precision that was counted.
-
-    Raises:
-        ExportError: The engine is not good, or cannot be built. An existing file is unchanged.
-        ArtefactError: The ONNX file cannot be used.
-        MissingDependencyError: The library is not installed.
-        UsageError: The arguments do not fit each other, the library or this machine.
-        WriteError: The engine cannot be written, such as on a full disk.
-    """
-    source = named_path(model, "model")
-    options = Options(
-        shapes=Shapes(*map(_shapes, (min_shapes, opt_shapes, max_shapes))),
-        compute_capabilities=tuple(compute_capabilities),
-    )
-    return make_engine(
-        Request(
-            source=source,
-            output=_path(output, "output") or output_next_to(source, ".engine"),
-            backend=backend,
-            precision=precision,
-            options=options,
-            answer=answer,
-        )
-    )
-
-
 def _numbers(name: str, got: Any, expected: str) -> tuple[Any, ...] | None:
     """Return a sequence or array of numbers, or None, as a tuple of Python's. UsageError for anything else."""
     if got is None:
@@ -329,10 +275,6 @@ def _numbers(name: str, got: Any, expected: str) -> tuple[Any, ...] | None:
 def _python(number: Any) -> Any:
     """Return a number of NumPy, which no card can hold, as Python's; anything else unchanged, for the checks."""
     return number.item() if isinstance(number, np.generic) else number
-
-
-def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(shape) for name, shape in (shapes or {}).items()}
 
 
 def _path(path: AnyPath | None, argument: str) -> Path | None:

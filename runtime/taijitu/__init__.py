@@ -52,7 +52,7 @@ _HOMES = {
     "WatchResult": "taijitu_runtime.live.watch:Result",
     "WriteError": "taijitu_runtime.errors",
     "adopt": "taijitu_export.api",
-    "build_engine": "taijitu_export.api",
+    "build_engine": "taijitu_export.engine.api",
     "calibrate": "taijitu_export.api",
     "checkpoint_from_model": "taijitu_training.weights.from_model",
     "checkpoint_from_weights": "taijitu_training.weights.from_weights",
@@ -66,8 +66,12 @@ _HOMES = {
     "verify": "taijitu_export.api",
     "watch": "taijitu_runtime.live.watch",
 }
-# What a package's names cannot be loaded without, except its errors.
-_NEEDS = {"taijitu_export": "onnx", "taijitu_training": "torch"}
+# What the names of a package or module cannot be loaded without, except errors.
+_NEEDS = {
+    "taijitu_export.api": ("onnx", "torch"),
+    "taijitu_export.engine": ("onnx",),
+    "taijitu_training": ("torch",),
+}
 __all__ = [
     "__version__",
     *_HOMES,
@@ -85,12 +89,11 @@ def __getattr__(name: str) -> object:
     try:
         value: object = getattr(importlib.import_module(home), name_there or name)
     except ModuleNotFoundError as error:
-        extras = importlib.import_module("taijitu_runtime.installed").EXTRAS
-        package = home.partition(".")[0]
-        if package not in extras or (error.name or "").startswith("taijitu"):
+        if home.startswith("taijitu_runtime") or (error.name or "").startswith("taijitu"):
             raise
+        installs = importlib.import_module("taijitu_runtime.installed").installs_for(home)
         missing = importlib.import_module("taijitu_runtime.errors").MissingDependencyError
-        raise missing(error.name, f"taijitu[{extras[package]}]", f"needed by taijitu.{name}") from error
+        raise missing(error.name, installs, f"needed by taijitu.{name}") from error
     globals()[name] = value
     return value
 
@@ -104,6 +107,7 @@ def _is_installed(name: str) -> bool:
     from importlib.util import find_spec
 
     home = _HOMES[name].partition(":")[0]
-    package = home.partition(".")[0]
-    needed = package if home.endswith(".errors") else _NEEDS.get(package, package)
-    return find_spec(package) is not None and find_spec(needed) is not None
+    needed = [home.partition(".")[0]]
+    if not home.endswith(".errors"):
+        needed += [module for start, modules in _NEEDS.items() if home.startswith(start) for module in modules]
+    return all(find_spec(module) is not None for module in needed)

@@ -1,10 +1,10 @@
 """The types of taijitu's public names, for editors and type checkers."""
 
 from taijitu_export.api import adopt as adopt
-from taijitu_export.api import build_engine as build_engine
 from taijitu_export.api import calibrate as calibrate
 from taijitu_export.api import export_onnx as export_onnx
 from taijitu_export.api import verify as verify
+from taijitu_export.engine.api import build_engine as build_engine
 from taijitu_export.errors import ExportError as ExportError
 from taijitu_runtime.answers import Answer as Answer
 from taijitu_runtime.answers import Prediction as Prediction

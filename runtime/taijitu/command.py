@@ -71,7 +71,7 @@ def _call(point: EntryPoint, arguments: list[str]) -> int:
         if module.startswith("taijitu_") or isinstance(error, MissingDependencyError):
             raise
         detail = f"needed by taijitu {point.name}" if isinstance(error, ModuleNotFoundError) else error
-        raise MissingDependencyError(module, _install(point)[0], detail) from error
+        raise MissingDependencyError(module, _install(point), detail) from error
     code: int = command(arguments)
     return code
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, ParamSpec
 from taijitu_runtime.console import complain, say, shown
 from taijitu_runtime.errors import NO_ROOM, OUT_OF_MEMORY, MissingDependencyError, TaijituError, UsageError, close_names
 from taijitu_runtime.files import path_from_text
-from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
+from taijitu_runtime.installed import DISTRIBUTION, installs_for
 
 P = ParamSpec("P")
 
@@ -127,9 +127,8 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
                 module = error.name or ""
                 if not module or module.startswith(DISTRIBUTION):
                     raise
-                extra = EXTRAS.get(main.__module__.partition(".")[0], "ort")
                 detail = f"needed by {prog}" if isinstance(error, ModuleNotFoundError) else error
-                complain(prog, MissingDependencyError(module, f"{DISTRIBUTION}[{extra}]", detail))
+                complain(prog, MissingDependencyError(module, installs_for(main.__module__), detail))
                 return WRONG_USE
             except (MemoryError, RuntimeError) as error:
                 if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):

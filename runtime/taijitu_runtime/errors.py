@@ -166,10 +166,14 @@ class SourceError(TaijituError):
 
 
 class MissingDependencyError(TaijituError, ImportError):
-    """An optional package is not installed; the text says how `install`, such as "taijitu[ort]", is installed."""
+    """An optional package is not installed; the text says how `install`, such as "taijitu[ort]", is installed.
 
-    def __init__(self, module: str, install: str, detail: object = "no such module") -> None:
-        super().__init__(f"got no {module} ({detail}), expected it to be installed; do: {pip_install(install)}")
+    Where there are several, one has to be installed.
+    """
+
+    def __init__(self, module: str, install: str | Iterable[str], detail: object = "no such module") -> None:
+        do = pip_install(*([install] if isinstance(install, str) else install))
+        super().__init__(f"got no {module} ({detail}), expected it to be installed; do: {do}")
 
 
 class ProviderError(TaijituError):

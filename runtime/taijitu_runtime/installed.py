@@ -9,8 +9,13 @@ from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from pathlib import Path
 
 DISTRIBUTION = "taijitu"
-EXTRAS = {"taijitu_training": "train", "taijitu_export": "export", "taijitu_server": "server"}
-"""The extra with the libraries that a package needs; other packages need "ort"."""
+EXTRAS = {
+    "taijitu_export.engine": ("rtx", "gpu", "jetson"),
+    "taijitu_export": ("export",),
+    "taijitu_server": ("server",),
+    "taijitu_training": ("train",),
+}
+"""The extras with the libraries that a package needs, one of them; other packages need "ort"."""
 
 OURS = re.compile(rf"{DISTRIBUTION}(\[[\w,.-]+\])?")
 
@@ -38,6 +43,12 @@ def version_numbers(text: str) -> tuple[int, ...]:
     """Return the first three numbers of a version, for comparisons: (1, 30, 0) of "1.30.0+cu12" and "1.30.0rc1"."""
     release = re.match(r"\d+(\.\d+)*", text)
     return tuple(map(int, release[0].split(".")[:3])) if release else ()
+
+
+def installs_for(module: str) -> list[str]:
+    """Return what a module of taijitu needs, for pip: one of these distributions with extras."""
+    extras = next((extras for package, extras in EXTRAS.items() if f"{module}.".startswith(f"{package}.")), ("ort",))
+    return [f"{DISTRIBUTION}[{extra}]" for extra in extras]
 
 
 def taijitu_version() -> str:

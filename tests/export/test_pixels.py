@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_export.api import build_engine, export_onnx, verify
+from taijitu_export.api import export_onnx, verify
+from taijitu_export.engine.api import build_engine
 from taijitu_runtime.bench import cli as bench
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli as classify

@@ -19,8 +19,8 @@ import numpy as np
 import onnx
 import pytest
 
-from taijitu_export.api import build_engine
 from taijitu_export.engine import cli as engine_cli
+from taijitu_export.engine.api import build_engine
 from taijitu_export.engine.building.engine_from_onnx import engine_from_onnx
 from taijitu_export.engine.building.progress import BuildProgress
 from taijitu_export.engine.building.timing_cache import TimingCache
