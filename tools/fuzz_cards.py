@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    cards = [ModelCard.from_dict(checkpoint.load(path).contract()).to_metadata() for path in options.checkpoints]
+    cards = [checkpoint.load(path).card().to_metadata() for path in options.checkpoints]
     outcomes: Counter[str] = Counter()
     failed = []
     for index in range(options.inputs):

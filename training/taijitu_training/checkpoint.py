@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.card import Architecture, InputSpec
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, first_line, one_line, path_fault
 from taijitu_runtime.files import named_path, write_whole
 from taijitu_runtime.installed import taijitu_version
@@ -59,9 +59,13 @@ class Checkpoint:
     resume: dict[str, Any] = field(default_factory=dict)
 
     def contract(self) -> dict[str, Any]:
-        """Return all but the weights in plain types, with the format version, for an exporter to copy."""
+        """Return all but the weights in plain types, with the format version."""
         fields = {key: getattr(self, key) for key in _CONTRACT}
         return {"format_version": FORMAT_VERSION, **fields, "architecture": asdict(self.architecture)}
+
+    def card(self) -> ModelCard:
+        """Return the contract of an artefact made from it. ArtefactError for a field that none can have."""
+        return ModelCard.from_dict(self.contract())
 
     def model(self) -> nn.Module:
         """Build the network with these weights, in evaluation mode.

@@ -82,7 +82,7 @@ class NormalisedInput(nn.Module):
 def card_of(checkpoint: Checkpoint, source_sha256: str, input_form: str = "uint8") -> ModelCard:
     """Return the contract of an artefact made from `checkpoint`, whose file has the hash `source_sha256`."""
     producer = checkpoint.producer | producer_versions() | {"onnx": onnx.__version__}
-    card = ModelCard.from_dict(checkpoint.contract() | {"producer": producer, "source_sha256": source_sha256})
+    card = dataclasses.replace(checkpoint.card(), producer=producer, source_sha256=source_sha256)
     if input_form != "pixels":
         return card
     return dataclasses.replace(card, input=dataclasses.replace(card.input, float_values="pixels"))

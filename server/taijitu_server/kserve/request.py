@@ -15,14 +15,13 @@ from taijitu_server.errors import bad_request
 from taijitu_server.http.forms import too_many
 from taijitu_server.http.json_body import content_from_json
 from taijitu_server.http.request import check_names, probability_from_text
+from taijitu_server.kserve.fields import checked_flag, checked_list, checked_object, value_text
 from taijitu_server.kserve.tensors import (
-    checked_list,
     elements_from_binary,
     elements_from_texts,
     rows_from_binary,
     rows_from_numbers,
     shape_from_json,
-    value_text,
 )
 from taijitu_server.models.batcher import Rows
 from taijitu_server.settings import Settings
@@ -95,7 +94,7 @@ def infer_request_from_body(
         HttpError: 400 for a malformed request, 413 for more pictures or rows than `settings` allow.
     """
     json_bytes, binary = _split(body, header_length)
-    content = _object(content_from_json(json_bytes, _most_lists(model_input, settings)), "the request")
+    content = checked_object(content_from_json(json_bytes, _most_lists(model_input, settings)), "the request")
     check_names("the request", content, REQUEST_FIELDS)
     parameters = _parameters(content, "parameters", REQUEST_PARAMETERS)
     if any(parameters.get(name) for name in SEQUENCE):
@@ -103,9 +102,9 @@ def infer_request_from_body(
     inputs = checked_list(content.get("inputs"), "inputs")
     if len(inputs) != 1:
         raise bad_request(f"got {len(inputs)} inputs, expected one named {INPUT}")
-    rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, model_input, settings)
+    rows, pictures = _input(checked_object(inputs[0], "inputs[0]"), binary, model_input, settings)
     request_id, model_name, model_version = (_text(content, key) for key in ("id", "model_name", "model_version"))
-    is_binary = _flag(parameters, "binary_data_output")
+    is_binary = checked_flag(parameters, "binary_data_output")
     rule = rule.with_threshold(_threshold(parameters))
     outputs = _outputs(content.get("outputs"), is_binary, outputs_of(rule))
     return InferRequest(request_id, model_name, model_version, outputs, rule, _timeout_s(parameters), rows, pictures)
@@ -176,7 +175,7 @@ def _outputs(given: object, binary_by_default: bool, known: tuple[str, ...]) -> 
         return tuple(RequestedOutput(name, binary_by_default, 0) for name in known)
     wanted: dict[str, RequestedOutput] = {}
     for item in checked_list(given, "outputs"):
-        output = _object(item, "outputs")
+        output = checked_object(item, "outputs")
         check_names("outputs", output, OUTPUT_FIELDS)
         name = output.get("name")
         if name not in known:
@@ -190,7 +189,7 @@ def _outputs(given: object, binary_by_default: bool, known: tuple[str, ...]) -> 
             raise bad_request(f"classification: got {value_text(classes)}, expected a whole number from 1")
         if classes and name in DECIDED:
             raise bad_request(f"classification: got it for {name}, expected it for {' or '.join(OUTPUTS)}")
-        is_binary = _flag(parameters, "binary_data", binary_by_default)
+        is_binary = checked_flag(parameters, "binary_data", binary_by_default)
         wanted[name] = RequestedOutput(name, is_binary, classes)
     return tuple(wanted.values())
 
@@ -213,19 +212,10 @@ def _timeout_s(parameters: dict[str, Any]) -> float | None:
     return timeout_us / 1e6 if timeout_us else None
 
 
-def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
-    given = parameters.get(name)
-    if given is None:
-        return default
-    if not isinstance(given, bool):
-        raise bad_request(f"{name}: got {value_text(given)}, expected true or false")
-    return given
-
-
 def _parameters(holder: dict[str, Any], where: str, known: tuple[str, ...]) -> dict[str, Any]:
     """Return the checked parameters of a request, an input or an output; null means none."""
     given = holder.get("parameters")
-    parameters = {} if given is None else _object(given, where)
+    parameters = {} if given is None else checked_object(given, where)
     if "shared_memory_region" in parameters:
         raise bad_request(f"{where}: got a shared memory region, expected the data itself")
     check_names(where, parameters, known)
@@ -235,11 +225,5 @@ def _parameters(holder: dict[str, Any], where: str, known: tuple[str, ...]) -> d
 def _text(content: dict[str, Any], name: str) -> str | None:
     given = content.get(name)
     if given is not None and (not isinstance(given, str) or len(given) > MAX_TEXT_LENGTH):
-        raise bad_request(f"{name}: expected text of at most {MAX_TEXT_LENGTH} characters")
-    return given
-
-
-def _object(given: object, name: str) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise bad_request(f"{name}: expected a JSON object")
+        raise bad_request(f"{name}: got {value_text(given)}, expected text of at most {MAX_TEXT_LENGTH} characters")
     return given

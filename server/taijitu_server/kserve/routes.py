@@ -16,6 +16,7 @@ from taijitu_server.http.json_body import content_from_json
 from taijitu_server.http.origin import check_origin
 from taijitu_server.http.request import Request, check_names
 from taijitu_server.http.response import WholeResponse, server_timing
+from taijitu_server.kserve.fields import checked_flag, checked_object
 from taijitu_server.kserve.request import DATATYPES, DECIDED, INPUT, InferRequest, infer_request_from_body, outputs_of
 from taijitu_server.kserve.response import response_from_scores
 from taijitu_server.models.batcher import Job, Rows, Steps
@@ -89,12 +90,11 @@ async def index(state: ServerState, request: Request) -> WholeResponse:
     """List the models, with the reason for those that are not served; with `ready`, only the served ones."""
     content = await _json_object(state, request)
     check_names("the request", content, ("ready",))
-    if not isinstance(content.get("ready", False), bool):
-        raise bad_request("ready: expected true or false")
+    only_served = checked_flag(content, "ready")
     rows = [
         {"name": model.name, "version": model.version, "state": "READY", "reason": ""} for model in state.registry.all()
     ]
-    if not content.get("ready"):
+    if not only_served:
         for (name, version), reason in state.registry.unserved().items():
             rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
     return WholeResponse(orjson.dumps(rows))
@@ -159,16 +159,12 @@ async def _check_change(state: ServerState, request: Request) -> None:
     check_origin(request, state.settings)
     content = await _json_object(state, request)
     check_names("the request", content, ("parameters",))
-    parameters = content.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise bad_request("parameters: expected a JSON object")
+    given = content.get("parameters")
+    parameters = {} if given is None else checked_object(given, "parameters")
     if parameters.keys() - {"unload_dependents"}:
         raise bad_request("got parameters, expected none, as models are loaded from the server's folder only")
 
 
 async def _json_object(state: ServerState, request: Request) -> dict[str, Any]:
     text = await state.bodies.read(request)
-    content = content_from_json(text, most_lists=2) if text else {}
-    if not isinstance(content, dict):
-        raise bad_request("the request: expected a JSON object")
-    return content
+    return checked_object(content_from_json(text, most_lists=2) if text else {}, "the request")

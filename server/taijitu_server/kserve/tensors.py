@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from taijitu_server.errors import HttpError, bad_request
 from taijitu_server.http.forms import bytes_from_base64
+from taijitu_server.kserve.fields import checked_list, value_text
 from taijitu_server.models.batcher import Rows
 
 MAX_DIMENSIONS = 8
@@ -120,17 +121,3 @@ def _finite(rows: Rows) -> Rows:
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         raise bad_request("data: got NaN or infinite numbers, expected finite ones")
     return rows
-
-
-def checked_list(given: object, name: str) -> list[Any]:
-    """Return a list; HttpError 400, with its name, for anything else."""
-    if not isinstance(given, list):
-        raise bad_request(f"{name}: expected a JSON list")
-    return given
-
-
-def value_text(given: object) -> str:
-    """Return a value from JSON for an error; only the kind of a list or an object, which may be nested too deeply."""
-    if isinstance(given, (list, dict)):
-        return "a list" if isinstance(given, list) else "an object"
-    return repr(given[:40] if isinstance(given, str) else given)

@@ -70,7 +70,7 @@ def test_the_shipped_checkpoint_exports_and_the_file_says_what_it_is(
 def test_every_batch_size_answers_as_torch_does(shipped_checkpoint: Path, shipped_onnx: Path) -> None:
     loaded = checkpoint.load(shipped_checkpoint)
     pictures = sample_pictures(17, 32, 32, seed=5)
-    card = ModelCard.from_dict(loaded.contract())
+    card = loaded.card()
     with torch.inference_mode():
         expected = loaded.model()(torch.from_numpy(normalise(pictures, card.input))).numpy()
     for batch in (1, 2, 17):
@@ -84,7 +84,7 @@ def test_float32_input_is_the_same_network_with_or_without_the_callers_normalisa
     output = tmp_path / "float.onnx"
     assert cli.main([str(shipped_checkpoint), "-o", str(output), "--input", form]) == 0
     pictures = sample_pictures(4, 32, 32)
-    card = ModelCard.from_dict(checkpoint.load(shipped_checkpoint).contract())
+    card = checkpoint.load(shipped_checkpoint).card()
     planes = pictures.transpose(0, 3, 1, 2).astype(np.float32)
     prepared = normalise(pictures, card.input) if form == "float32" else planes
     assert prepared.shape == (4, 3, 32, 32)

@@ -568,7 +568,7 @@ def test_wrong_usage_is_one_line_and_leaves_no_file(
 
 
 def test_a_checkpoint_and_an_older_card_are_float32(shipped_checkpoint: Path) -> None:
-    assert ModelCard.from_dict(checkpoint.load(shipped_checkpoint).contract()).precision == Precision()
+    assert checkpoint.load(shipped_checkpoint).card().precision == Precision()
 
 
 def test_without_an_output_the_file_is_named_by_its_precision(make_checkpoint: Make) -> None:

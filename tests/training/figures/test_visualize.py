@@ -14,16 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from taijitu_runtime.card import Architecture
+from taijitu_runtime.card import Architecture, InputSpec
 from taijitu_runtime.pictures.preprocess import preprocess
 from taijitu_training import checkpoint
-from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.checkpoint import Checkpoint, plain_input
 from taijitu_training.data import normalise
 from taijitu_training.figures.activation import _minimum, _value_and_slope, activation_figure
 from taijitu_training.figures.checkpoint_figures import (
     activation_figures,
     calls,
-    contract_of,
     feature_figures,
     kernel_figures,
     network_input,
@@ -40,12 +39,13 @@ from tests.helpers.torchvision_transform import evaluation_transform
 def saved(path: Path, name: str, size: tuple[int, int], **options: Any) -> Path:
     """Save a randomly initialised checkpoint for pictures of `size`."""
     torch.manual_seed(0)
-    contract = {"height": size[0], "width": size[1], "resize_size": max(size), "mean": [0.5] * 3, "std": [0.25] * 3}
+    sides = {"height": size[0], "width": size[1], "resize_size": max(size)}
+    spec = InputSpec(**sides, resize="shorter_side", mean=(0.5,) * 3, std=(0.25,) * 3)
     content = Checkpoint(
         state_dict=create_model(name, num_classes=2, **options).state_dict(),
         architecture=Architecture(name, model_options(name, num_classes=2, **options)),
         labels=["a", "b"],
-        input=contract,
+        input=plain_input(spec),
         training={},
         producer=checkpoint.producer_versions(),
     )
@@ -187,7 +187,7 @@ def test_stages_without_maps_are_left_out(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_picture_goes_through_the_checkpoint_s_own_contract(tmp_path: Path, picture: Path) -> None:
-    contract = contract_of(checkpoint.load(saved(tmp_path / "a.pt", "yynet_small_16", (24, 28))))
+    contract = checkpoint.load(saved(tmp_path / "a.pt", "yynet_small_16", (24, 28))).card().input
     pixels = preprocess(picture, contract)
     with Image.open(picture) as image:
         np.testing.assert_array_equal(pixels, evaluation_transform(image, (24, 28), 28))
@@ -253,7 +253,7 @@ def test_an_impossible_contract_is_one_line(
     torch.save(content, source)
     assert main([str(source), "--image", str(picture)]) == 2
     error = capsys.readouterr().err
-    assert "expected height, width, resize_size, mean and std; train it again" in error
+    assert f"input.{next(iter(change))}" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "a_pictures").exists()
 

@@ -20,7 +20,6 @@ import pytest
 import torch
 
 import taijitu
-from taijitu_runtime.card import ModelCard
 from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import UsageError, WriteError
 from taijitu_training import checkpoint
@@ -447,7 +446,7 @@ def test_names_that_are_not_utf_8_are_recorded_escaped(tiny_data: Path, tmp_path
     assert train(tiny_data, tmp_path / "b", "--set", "epochs=1", "--teacher", str(teacher)) == 0
     first, second = (checkpoint.load(tmp_path / name / "final.pt") for name in "ab")
     for one in (first, second):
-        ModelCard.from_dict(one.contract())  # an artefact can be made of it
+        one.card()  # an artefact can be made of it
     assert first.training["data"] == r"caf\udce9"
     assert second.training["teacher"]["file"] == r"caf\udce9.pt"
     assert checkpoint.is_checkpoint(teacher)

@@ -15,13 +15,10 @@ from torch import Tensor, nn
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import say
-from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.output_path import check_output_path, make_out
 from taijitu_runtime.pictures.preprocess import normalise, preprocess
 from taijitu_training import checkpoint
-from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.errors import CheckpointError
 from taijitu_training.figures.activation import activation_figure
 from taijitu_training.figures.feature_maps import features_figure, yin_yang_figure
 from taijitu_training.figures.kernels import depthwise_layers, kernels_figure
@@ -43,7 +40,7 @@ def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
     name, options = loaded.architecture.name, loaded.architecture.options
     drawn = [kernel_figures(name, model), activation_figures(name, model_options(name, **options)["act"])]
     if image is not None:
-        contract = contract_of(loaded)
+        contract = loaded.card().input
         pixels = preprocess(image, contract)
         drawn.append(feature_figures(name, model, pixels, network_input(pixels, contract)))
     folder = out or source.with_name(f"{source.stem}_pictures")
@@ -122,21 +119,6 @@ def calls(model: nn.Module, parts: Mapping[str, nn.Module], x: Tensor) -> dict[s
     for hook in hooks:
         hook.remove()
     return seen
-
-
-def contract_of(loaded: Checkpoint) -> InputSpec:
-    """Return the input's contract.
-
-    CheckpointError if the checkpoint's input lacks a field, or has one of another kind.
-    """
-    said = loaded.input
-    try:
-        fields: dict[str, Any] = {key: tuple(it) if isinstance(it, list) else it for key, it in said.items()}
-        return InputSpec(**{"resize": "shorter_side", **fields})
-    except (TypeError, ArtefactError):
-        raise CheckpointError(
-            f"got the input {said} in the checkpoint, expected height, width, resize_size, mean and std; train it again"
-        ) from None
 
 
 def network_input(pixels: NDArray[np.uint8], contract: InputSpec) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.card import Architecture, InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import TrainedOn
 from taijitu_runtime.errors import TaijituError, UsageError, one_line
@@ -125,7 +125,7 @@ def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
     trained_on = TrainedOn.from_card(saved.training)
     sample = {} if trained_on is None else {"train_sample": " ".join(sorted(trained_on.whole))}
     origin = {"file": shown(path.name), "sha256": sha256_of(path), **sample}
-    spec = ModelCard.from_dict(saved.contract()).input
+    spec = saved.card().input
     return StartingPoint(saved.model().state_dict(), saved.architecture, tuple(saved.labels), spec, origin, trained_on)
 
 

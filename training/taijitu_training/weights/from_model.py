@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.card import Architecture, InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec
 from taijitu_runtime.errors import UsageError, first_line
 from taijitu_training.checkpoint import Checkpoint, plain_input, plain_labels, producer_versions, today
 from taijitu_training.models import model_options
@@ -44,7 +44,7 @@ def checkpoint_from_model(
         training={"data": "unknown", "date": today()},
         producer=producer_versions(),
     )
-    ModelCard.from_dict(checkpoint.contract())
+    checkpoint.card()  # refuses what no artefact can have
     _check_same_answers(model, checkpoint)
     return checkpoint
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.card import Architecture, InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 from taijitu_training.checkpoint import (
@@ -90,7 +90,7 @@ def checkpoint_from_weights(
         producer=producer_versions(),
         source_sha256=file.sha256,
     )
-    ModelCard.from_dict(made.contract())
+    made.card()  # refuses what no artefact can have
     return made
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import LeftOut, evaluation_pictures
 from taijitu_runtime.errors import DataError
@@ -64,7 +63,7 @@ def judge(checkpoint: Checkpoint, data: Path, *, skip_unreadable: bool = False) 
     `skip_unreadable`: leave out pictures that cannot be decoded. DataError if it has no labels, or others than the
     checkpoint.
     """
-    spec = ModelCard.from_dict(checkpoint.contract()).input
+    spec = checkpoint.card().input
     pictures = evaluation_pictures(data, checkpoint.labels)
     if skip_unreadable:
         pictures = pictures.readable(spec)
