@@ -40,6 +40,11 @@ def version_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, release[0].split(".")[:3])) if release else ()
 
 
+def cuda_release(number: int) -> str:
+    """Return what CUDA calls a release of its own that it numbers: "12.6" for 12060."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def taijitu_version() -> str:
     """Return the installed version of taijitu."""
     try:
