@@ -59,7 +59,7 @@ def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: s
         seeds_chosen = choose_seeds(artefact(pixels))
     logits = origin(pixels[seeds_chosen])
     if not np.isfinite(logits).all():
-        raise ExportError(f"{source} answers with NaN or infinite logits")
+        raise ExportError(f"got NaN or infinite logits from {source}, expected finite ones; train the network again")
     passport = Passport(
         version=VERSION,
         seeds=tuple(seeds_chosen),

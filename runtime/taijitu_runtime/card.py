@@ -39,6 +39,8 @@ CHANNELS = {"RGB": 3, "BGR": 3, "grey": 1}
 INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias", "bilinear_opencv", "bicubic_opencv", "nearest")
 OUTPUTS = ("logits", "probabilities")
 FLOAT_VALUES = ("normalised", "pixels")
+ARITHMETIC = ("colour", "scale", "mean", "std")
+"""The fields of InputSpec that say what is computed from a prepared picture, inside a model that takes its pixels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,11 @@ def installs_for(module: str) -> list[str]:
     return [f"{DISTRIBUTION}[{extra}]" for extra in extras]
 
 
+def cuda_release(number: int) -> str:
+    """Return what CUDA calls a release of its own that it numbers: "12.6" for 12060."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def taijitu_version() -> str:
     """Return the installed version of taijitu."""
     try:

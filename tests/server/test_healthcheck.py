@@ -18,15 +18,11 @@ def health(root: Path, port: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_server_that_is_ready_is_healthy(root: Path, server: Any) -> None:
-    done = health(root, httpx.URL(server.url).port or 0)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_a_proxy_is_not_asked_about_the_server_of_this_container(
-    root: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])  # which knows no server of this container
+def test_a_server_that_is_ready_is_healthy(
+    root: Path, server: Any, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
     done = health(root, httpx.URL(server.url).port or 0)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

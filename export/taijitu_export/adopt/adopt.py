@@ -14,20 +14,14 @@ from numpy.typing import NDArray
 from taijitu_export.adopt.agreement import Agreement, agreement, logits_of_original
 from taijitu_export.adopt.finding.find import FoundContract, find_contract
 from taijitu_export.adopt.like import preprocessing_of_metadata
-from taijitu_export.adopt.onnx_from_foreign import (
-    OPSET,
-    Ending,
-    Standard,
-    ends_in,
-    onnx_from_foreign,
-    standard_graph,
-)
+from taijitu_export.adopt.onnx_from_foreign import Ending, Standard, ends_in, onnx_from_foreign, standard_graph
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import ADOPTED_FORMS, LAYOUTS, Layout
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import finished
+from taijitu_export.onnx.passes.lower_to_opset_17 import OPSET
 from taijitu_export.onnx_artefact import check_output, checked_file, sealed
 from taijitu_export.passport import card_for_precision, with_passport
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
@@ -133,14 +127,7 @@ def adopt_file(
     classes = original.classes((spec.height, spec.width))
     labels = _labels(known, classes, source)
     answers = original.answers(pictures, spec)
-    if not np.isfinite(answers).all():
-        raise ArtefactError(f"{source}: got NaN or infinite numbers for some pictures, expected a sound network")
-    ending = ends_in(standard.model, answers, len(labels))
-    if len(labels) == 1 and ending != "probabilities":
-        raise UsageError(
-            f"{source}: got one label for one number without a sigmoid, of which softmax makes 100 % always, "
-            "expected two labels, that of low numbers first; correct the labels"
-        )
+    ending = _ending(standard, answers, labels, source)
     card = _card(original, spec, labels, name, ending)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "model.onnx"
@@ -292,6 +279,21 @@ def _card(original: Original, spec: InputSpec, labels: tuple[str, ...], name: st
         precision=Precision(name=original.precision),
         output="probabilities" if ending == "probabilities" else "logits",
     )
+
+
+def _ending(standard: Standard, answers: NDArray[np.float32], labels: tuple[str, ...], source: Path) -> Ending:
+    """Return the network's last step, by its answers, float32 (N, K), that fits the labels."""
+    if not np.isfinite(answers).all():
+        raise ArtefactError(
+            f"{source}: got NaN or infinite numbers for some pictures, expected a sound network; train it again"
+        )
+    ending = ends_in(standard.model, answers, len(labels))
+    if len(labels) == 1 and ending != "probabilities":
+        raise UsageError(
+            f"{source}: got one label for one number without a sigmoid, of which softmax makes 100 % always, "
+            "expected two labels, that of low numbers first; correct the labels"
+        )
+    return ending
 
 
 def _labels(known: Preprocessing, classes: int, source: Path) -> tuple[str, ...]:

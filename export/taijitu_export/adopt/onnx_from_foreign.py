@@ -19,17 +19,16 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
-from taijitu_export.adopt.original import CARRIERS, Signature, without_functions
+from taijitu_export.adopt.original import CARRIERS, Signature, with_functions_inlined
 from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE, opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
 from taijitu_export.onnx.passes.editing import FreeNames, add_constant, applied, take_out, with_types
+from taijitu_export.onnx.passes.lower_to_opset_17 import IR_VERSION, OPSET
 from taijitu_export.onnx.passes.reading import QUANTISERS, is_operator
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.pictures.preprocess import LUMINANCE
 
-OPSET, IR_VERSION = 17, 8
-"""The highest opset that TensorRT 8.6 and the ONNX Runtimes made for JetPack 6 read."""
 LEAST_OPSET = 7  # with the arithmetic that is put before and behind a network
 
 Ending = Literal["logits", "softmax", "probabilities", "logit", "probability"]
@@ -57,7 +56,7 @@ class Standard:
 def standard_graph(model: onnx.ModelProto) -> Standard:
     """Write out the model's functions, make constants initialisers, and convert to OPSET where that is possible."""
     if model.functions:
-        model = without_functions(model)
+        model = with_functions_inlined(model)
     model = _with_dense_weights(model)
     converted, notes = _converted(model)
     graph = ir.from_proto(converted)

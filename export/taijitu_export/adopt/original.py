@@ -95,7 +95,7 @@ class Original:
 
     def before(self, operator: str) -> Original | None:
         """Return the same file cut before its last operator, in a function too; None where that is not `operator`."""
-        model = without_functions(self.file.model)
+        model = with_functions_inlined(self.file.model)
         makers = {name: node for node in model.graph.node for name in node.output}
         node = makers.get(self.signature.output)
         while node is not None and node.op_type in CARRIERS:
@@ -130,7 +130,7 @@ class Original:
         return run_session(self._session, [self.signature.output], {self.signature.input: images}, self.file.path)[0]
 
 
-def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of the model in which each call of its functions is their nodes."""
     return onnx.inliner.inline_local_functions(model, convert_version=True)
 

@@ -14,13 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of
-from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.card import ARITHMETIC, InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
-
-# May differ: each model or its Classifier does this itself.
-ARITHMETIC = ("colour", "scale", "mean", "std", "float_values")
 
 
 class LogitsModel(Protocol):
@@ -99,7 +96,7 @@ def class_order(candidate: ModelCard, reference: ModelCard) -> NDArray[np.int64]
         )
     for field in dataclasses.fields(InputSpec):
         ours, theirs = getattr(candidate.input, field.name), getattr(reference.input, field.name)
-        if ours != theirs and field.name not in ARITHMETIC:
+        if ours != theirs and field.name not in (*ARITHMETIC, "float_values"):  # each model does these itself
             raise UsageError(
                 f"got input.{field.name} {ours} for the candidate and {theirs} for the reference, expected the same "
                 "pictures for both; compare models of the same input"

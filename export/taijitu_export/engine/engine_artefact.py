@@ -163,4 +163,4 @@ def check_finite(backend: Backend) -> None:
     pictures = sample_pictures(backend.input.min_batch, spec.height, spec.width)
     images = rows_from_pixels(pictures, backend.input.layout, spec)
     if not np.isfinite(backend.infer(images)).all():
-        raise ExportError("the engine answers with NaN or infinite logits")
+        raise ExportError("got NaN or infinite logits from the engine, expected finite ones; build it in float32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 INPUT_FORMS = ("uint8", "float32", "pixels")
-ADOPTED_FORMS = ("uint8", "pixels")  # the others' normalisation is always in an adopted file
+ADOPTED_FORMS = ("uint8", "pixels")  # not float32: an adopted file always normalises itself
 FORM_OF_LAYOUT = {"uint8 NHWC": "uint8", "float32 NCHW": "float32", "float32 NCHW pixels": "pixels"}
 NISH_FORMS = ("op", "decomposed")
 PURPOSES = ("engine", "cpu")

@@ -16,6 +16,9 @@ from taijitu_export.comparison.verdict import Outcome, Verdict, verdict_on_label
 from taijitu_export.errors import ExportError
 from taijitu_export.precision.calibration_data import CalibrationData
 
+COMPARED_IMAGES = 4
+"""Images by which the layer that diverges is found: the outputs of all layers are in memory for them."""
+
 
 class PrecisionError(ExportError):
     """No graph of that precision is good enough; `details`, a table, has the cost of each layer."""
@@ -55,7 +58,9 @@ class AccuracyCheck:
         self._max_drop = max_drop
         self._expected = Intermediates(model).logits(data.evaluation, what="answers in float32")
         if not np.isfinite(self._expected).all():
-            raise ExportError("the float32 graph answers with NaN or infinite logits; train the network again")
+            raise ExportError(
+                "got NaN or infinite logits from the float32 graph, expected finite ones; train the network again"
+            )
         self.noise = self._compared(self._logits(weights_rounded)).rms_error
 
     def __call__(self, model: onnx.ModelProto) -> Check:
@@ -74,10 +79,10 @@ class AccuracyCheck:
             comparison, verdict, passes, (self._calibration_error(self._expected), self._calibration_error(got))
         )
 
-    def most_different(self, model: onnx.ModelProto, count: int = 4) -> NDArray[np.uint8]:
-        """Return the images whose logits differ the most."""
+    def most_different(self, model: onnx.ModelProto) -> NDArray[np.uint8]:
+        """Return the COMPARED_IMAGES whose logits differ the most, uint8 RGB (N, H, W, 3)."""
         got = Intermediates(model).logits(self._data.evaluation)
-        return self._data.evaluation[most_different(got, self._expected, count)]
+        return self._data.evaluation[most_different(got, self._expected, COMPARED_IMAGES)]
 
     def _compared(self, logits: NDArray[np.float32]) -> Comparison:
         return compare(logits, self._expected, self._data.targets, self._data.output)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.errors import DeviceError, InputError, one_line, require
+from taijitu_runtime.installed import cuda_release
 from taijitu_runtime.machine import board_model
 
 INSTALL = "cuda-bindings"
@@ -91,8 +92,7 @@ class Gpu:
     @property
     def driver(self) -> str:
         """The newest CUDA that the driver supports, such as "CUDA 13.0"."""
-        version = int(self._call("cuDriverGetVersion"))
-        return f"CUDA {version // 1000}.{version % 1000 // 10}"
+        return f"CUDA {cuda_release(int(self._call('cuDriverGetVersion')))}"
 
     @property
     def free_bytes(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from taijitu_runtime.doctor.child import Reply
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 from taijitu_runtime.engine_card import RTX_COMPUTE_CAPABILITIES
-from taijitu_runtime.installed import pip_install
+from taijitu_runtime.installed import cuda_release, pip_install
 from taijitu_runtime.machine import is_container, read_text
 
 # Results of cuInit: what they mean, and the cure.
@@ -40,7 +40,7 @@ def check_gpus(root: Path, reply: Reply, is_jetson: bool) -> list[Finding]:
     if code:
         text, what_to_do = CUDA_ERRORS.get(code, (f"cuInit failed with {code}", "sudo dmesg | grep -i nvrm"))
         return [problem("GPU", f"{text} (CUDA error {code})", what_to_do)]
-    versions = f"driver {driver_version(root) or 'unknown'}, CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
+    versions = f"driver {driver_version(root) or 'unknown'}, CUDA up to {cuda_release(cuda)}"
     return [
         ok(
             f"GPU {index}",
@@ -65,7 +65,7 @@ def check_cuda_release(built_for: str, newest: int) -> list[Finding]:
     major = built_for.partition(".")[0]
     if not major.isdecimal() or int(major) <= newest // 1000:
         return []
-    text = f"made for CUDA {built_for}, and the driver knows CUDA up to {newest // 1000}.{newest % 1000 // 10}"
+    text = f"made for CUDA {built_for}, and the driver knows CUDA up to {cuda_release(newest)}"
     what_to_do = f"update NVIDIA's driver, or install a release of it for CUDA {newest // 1000}"
     return [problem("onnxruntime-gpu", text, what_to_do)]
 

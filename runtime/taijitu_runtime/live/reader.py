@@ -311,9 +311,10 @@ class Reader:
         if "read" not in message:
             return
         number = self._read_before + message["read"]
+        damage = process.damage.of(message["read"], message["key"])
         if message["is"] == "skipped":
             self._fail(number, message["text"])
-        elif damage := process.damage.of(message["read"], message["key"]):
+        elif damage:
             process.free(message["memory"], message["slot"])
             self._fail(number, f"got a damaged frame ({damage}), expected an intact one; check the network or the file")
         else:

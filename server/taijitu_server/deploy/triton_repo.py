@@ -18,7 +18,7 @@ from taijitu_runtime.backends import ModelInput, OrtBackend
 from taijitu_runtime.backends.contract import layout_of
 from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.backends.trt.preflight import read_plan
-from taijitu_runtime.card import ModelCard
+from taijitu_runtime.card import ARITHMETIC, ModelCard
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.engine_card import EngineCard
@@ -209,7 +209,7 @@ def _check_pictures(target: Path, artefact: Artefact) -> None:
     What is computed inside the model may differ. An engine in the repository has no sidecar: only ONNX files are read.
     """
     ours = artefact.card.input
-    inside = () if artefact.input.layout == "float32 NCHW" else ("colour", "scale", "mean", "std")
+    inside = () if artefact.input.layout == "float32 NCHW" else ARITHMETIC
     for other in sorted(target.glob("*/model.onnx")):
         with OrtBackend(other) as backend:
             theirs = backend.card.input

@@ -36,10 +36,10 @@ class Request:
         read_s: Time that reading the body took.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, id_: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.receive = receive
-        self.id = id_
+        self.id = ""
         self.traceparent = b""
         self.path: str = scope["path"]
         self.method: str = scope["method"] if scope["type"] == "http" else WEBSOCKET

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from taijitu_runtime.console import shown
@@ -32,22 +31,33 @@ log = logging.getLogger("taijitu.server")
 MOST_OPENINGS = 3  # of a version whose files are replaced while it is loaded
 
 
-@dataclass
 class Registry:
-    """Served models by name and version. All but `load_all` is called in the event loop."""
+    """Served models by name and version. All but `load_all` is called in the event loop.
 
-    settings: Settings
-    metrics: Metrics
-    single: Path | None = None
-    served: dict[str, dict[str, ServedModel]] = field(default_factory=dict)
-    failures: dict[Key, str] = field(default_factory=dict)
-    refused: set[Key] = field(default_factory=set)  # failed their proof at the start, until they are corrected
-    _stamps: dict[Key, Stamp] = field(default_factory=dict)
-    _misplaced: set[Path] = field(default_factory=set)  # those that the log names already
-    _unloaded: set[str] = field(default_factory=set)  # by POST; loaded again only on request
-    _retired: set[ServedModel] = field(default_factory=set)  # no longer served, and not freed yet
-    _single_name: str = ""  # from its card
-    _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    Args:
+        settings: Those of the server.
+        metrics: Where loads are counted.
+        single: The only file to serve; None for those in the folder `settings.models`.
+
+    Attributes:
+        served: The models that answer, by name and then by version.
+        failures: Why versions could not be loaded; of some of them an earlier file is still served.
+        refused: Versions that failed their proof at the start, until they are corrected.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, single: Path | None = None) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.single = single
+        self.served: dict[str, dict[str, ServedModel]] = {}
+        self.failures: dict[Key, str] = {}
+        self.refused: set[Key] = set()
+        self._stamps: dict[Key, Stamp] = {}
+        self._misplaced: set[Path] = set()  # those that the log names already
+        self._unloaded: set[str] = set()  # by POST; loaded again only on request
+        self._retired: set[ServedModel] = set()  # no longer served, and not freed yet
+        self._single_name = ""  # from its card
+        self._changing = asyncio.Lock()
 
     def load_all(self) -> None:
         """Load all models before serving starts. ArtefactError for the first that cannot be served.

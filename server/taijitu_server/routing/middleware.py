@@ -104,7 +104,7 @@ class Middleware:
             raise
 
     def _with_id(self, scope: Scope, receive: Receive) -> Request:
-        request = Request(scope, receive, "")
+        request = Request(scope, receive)
         given = request.headers.get(b"x-request-id")
         is_good = given is not None and ID.fullmatch(given)
         request.id = given.decode() if given and is_good else f"{self._process}-{next(self._count):x}"

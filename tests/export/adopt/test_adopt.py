@@ -66,6 +66,11 @@ def resized(picture: NDArray[np.uint8], height: int = 12, width: int = 16) -> ND
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), np.float64)
 
 
+def assert_same_answer(adopted: Path, picture: NDArray[np.uint8], source: Path, images: NDArray[Any]) -> None:
+    """Compare the artefact's probabilities for a picture with the foreign file's for the array that it expects."""
+    np.testing.assert_allclose(probabilities(adopted, picture), softmax(original(source, images)), rtol=1e-4)
+
+
 def usual(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return what a foreign file of the contract USUAL expects for the picture, (1, 3, 12, 16)."""
     pixels = (resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]
@@ -166,8 +171,7 @@ def test_sparse_weights_are_read_as_onnx_runtime_reads_them(
         model.graph.sparse_initializer.append(sparse)
     onnx.save(model, source)
     adopted = adopt(source, tmp_path / "adopted.onnx", **USUAL)
-    expected = softmax(original(source, usual(picture)))
-    np.testing.assert_allclose(probabilities(adopted.path, picture), expected, rtol=1e-4)
+    assert_same_answer(adopted.path, picture, source, usual(picture))
 
 
 def test_a_network_with_sequences_of_tensors_is_adopted_and_rounded_to_float16(
@@ -257,8 +261,7 @@ def test_names_of_an_artefact_are_free_wherever_the_network_has_them(
         model.graph.node.insert(relu + 1, onnx.helper.make_node("Abs", ["network_logits"], ["bent"]))
     onnx.save(model, source)
     result = adopt(source, tmp_path / "a.onnx", **USUAL)
-    expected = softmax(original(source, usual(picture)))
-    np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4)
+    assert_same_answer(result.path, picture, source, usual(picture))
 
 
 def test_bgr_in_0_to_255_with_a_letterbox(tmp_path: Path) -> None:
@@ -278,9 +281,7 @@ def test_bgr_in_0_to_255_with_a_letterbox(tmp_path: Path) -> None:
     framed = np.full((16, 16, 3), 255.0)
     framed[4:12] = (10, 20, 30)
     images = ((framed[..., ::-1] - mean) / 58).transpose(2, 0, 1)[None].astype(np.float32)
-    np.testing.assert_allclose(
-        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
-    )
+    assert_same_answer(tmp_path / "a.onnx", picture, source, images)
 
 
 def test_one_channel_is_the_grey_of_pillow(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
@@ -290,18 +291,14 @@ def test_one_channel_is_the_grey_of_pillow(tmp_path: Path, picture: NDArray[np.u
     adopt(source, tmp_path / "a.onnx", labels=LABELS, mean=[0.1307], std=[0.3081], resize="stretch")
     grey = np.asarray(Image.fromarray(resized(picture).astype(np.uint8)).convert("L"), np.float32)
     images = ((grey / 255 - 0.1307) / 0.3081)[None, None].astype(np.float32)
-    np.testing.assert_allclose(
-        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
-    )
+    assert_same_answer(tmp_path / "a.onnx", picture, source, images)
 
 
 def test_a_network_that_takes_bytes_gets_them_as_they_are(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     source = make_foreign_onnx(tmp_path / "bytes.onnx", dtype="uint8", layout="nhwc")
     adopt(source, tmp_path / "a.onnx", labels=LABELS, resize="stretch")
     images = resized(picture).astype(np.uint8)[None]
-    np.testing.assert_allclose(
-        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
-    )
+    assert_same_answer(tmp_path / "a.onnx", picture, source, images)
 
 
 def test_a_network_that_takes_grey_bytes_gets_pillows(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
@@ -310,9 +307,7 @@ def test_a_network_that_takes_grey_bytes_gets_pillows(tmp_path: Path, picture: N
     source = make_foreign_onnx(tmp_path / "bytes.onnx", dtype="uint8", channels=1)
     adopt(source, tmp_path / "a.onnx", labels=LABELS, resize="stretch")
     images = np.asarray(Image.fromarray(resized(picture).astype(np.uint8)).convert("L"))[None, None]
-    np.testing.assert_allclose(
-        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
-    )
+    assert_same_answer(tmp_path / "a.onnx", picture, source, images)
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
@@ -572,8 +567,7 @@ def test_external_weights_are_read_next_to_the_file_and_not_from_the_working_dir
         make_foreign_onnx(tmp_path / name / "model.onnx", seed=seed, outside=True)
     monkeypatch.chdir(tmp_path / "here")
     first = adopt("../theirs/model.onnx", "adopted.onnx", **USUAL)
-    expected = softmax(original(tmp_path / "theirs" / "model.onnx", usual(picture)))
-    np.testing.assert_allclose(probabilities(first.path, picture), expected, rtol=1e-4)
+    assert_same_answer(first.path, picture, tmp_path / "theirs" / "model.onnx", usual(picture))
     # The same graph with other weights is another source.
     assert first.card.source_sha256 != adopt("model.onnx", "other.onnx", **USUAL).card.source_sha256
 

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -523,6 +524,17 @@ def test_damage_of_one_frame_holds_up_to_the_next_key_frame() -> None:
     assert damage.cut is None
 
 
+def test_complaints_about_a_stream_that_gives_nothing_else_do_not_pile_up() -> None:
+    process: Any = SimpleNamespace(damage=Damage())
+    reader = Reader("0")
+    for number in range(1, 3 * LONGEST_HOLD):
+        process.damage.hear("error while decoding MB 19 11, bytestream -5")
+        process.damage.mark(b"\0frame %d" % number)
+        reader._accept(process, {"is": "skipped", "read": number, "key": 1, "text": "got a frame of one grey"})
+    assert len(process.damage._complaints) <= LONGEST_HOLD + 1
+    assert reader.counters.failed == 3 * LONGEST_HOLD - 1
+
+
 def test_a_frame_that_is_mostly_the_decoders_grey_is_recognised() -> None:
     noise = np.random.default_rng(0).normal(128, 4, (480, 640, 3)).round().clip(0, 255).astype(np.uint8)
     assert not is_mostly_grey(noise)  # a grey wall
@@ -533,12 +545,13 @@ def test_a_frame_that_is_mostly_the_decoders_grey_is_recognised() -> None:
     assert not is_mostly_grey(smeared)
 
 
-def test_a_process_that_hangs_is_killed_and_replaced(server: MjpegServer) -> None:
+@pytest.mark.parametrize("fault", [signal.SIGSTOP, signal.SIGSEGV])  # a driver hangs, and keeps no limit; or crashes
+def test_a_process_that_hangs_or_crashes_is_replaced(server: MjpegServer, fault: signal.Signals) -> None:
     before = children()
     with Reader(server.url, timeouts=QUICK) as reader:
         assert reader.take(20) is not None
         (child,) = children() - before
-        os.kill(child, signal.SIGSTOP)  # as a driver would: it does not answer, and keeps no limit
+        os.kill(child, fault)
         wait_until(lambda: reader.counters.reconnects >= 1)
         assert not Path(f"/proc/{child}").exists()
 
@@ -561,15 +574,6 @@ def test_a_process_without_memory_for_frames_says_so(tmp_path: Path) -> None:
         assert reader.take(20) is None
         assert reader.state is State.FAILED
         assert "ended with exit code 1 (OSError: [Errno 27] File too large)" in (reader.error or "")
-
-
-def test_a_process_that_crashes_is_replaced(server: MjpegServer) -> None:
-    before = children()
-    with Reader(server.url, timeouts=QUICK) as reader:
-        assert reader.take(20) is not None
-        (child,) = children() - before
-        os.kill(child, signal.SIGSEGV)
-        wait_until(lambda: reader.counters.reconnects >= 1)
 
 
 def test_a_moment_without_descriptors_ends_no_reader(server: MjpegServer) -> None:

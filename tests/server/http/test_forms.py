@@ -29,7 +29,7 @@ def read(*pieces: bytes, most: int = 2, **headers: str) -> Pictures:
     named = {"content-type": "multipart/form-data; boundary=b"} | headers
     raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in named.items()]
     scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": raw}
-    return asyncio.run(read_pictures(Request(scope, receive, ""), BodyReader(Settings()), most))
+    return asyncio.run(read_pictures(Request(scope, receive), BodyReader(Settings()), most))
 
 
 @pytest.mark.parametrize("size", [1, 7, len(FORM)])

@@ -18,7 +18,7 @@ def call_from(**headers: str) -> Request:
 
     raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw}
-    return Request(scope, receive, "")
+    return Request(scope, receive)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_client_that_left_before_its_request_was_queued_is_not_waited_for() ->
         connection = SimpleNamespace(is_gone=True, waiting=None)
         scope = {"type": "http", "path": "/classify", "method": "POST", "headers": []}
         scope["extensions"] = {CONNECTION: {"connection": connection}}
-        request = Request(scope, asyncio.Queue[Any]().get, "1")
+        request = Request(scope, asyncio.Queue[Any]().get)
         job = Job(asyncio.get_running_loop().create_future(), lambda job: job.rows, time.monotonic() + LONG_S)
         with pytest.raises(ClientGoneError):
             await asyncio.wait_for(request.scores_of(job), LONG_S)

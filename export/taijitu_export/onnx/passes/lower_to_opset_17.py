@@ -1,4 +1,4 @@
-"""Lower opset 18, the lowest that torch exports, to 17, the highest that TensorRT 8.6 parses."""
+"""Lower opset 18, the lowest that torch exports, to 17."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import onnx
 import onnx_ir as ir
 
 from taijitu_export.onnx.passes.reading import integers
+
+OPSET, IR_VERSION = 17, 8
+"""The highest that TensorRT 8.6 and the ONNX Runtimes made for JetPack 6 read."""
 
 
 class LowerToOpset17Pass(ir.passes.InPlacePass):
@@ -30,9 +33,9 @@ class LowerToOpset17Pass(ir.passes.InPlacePass):
             if node.op_type == "Split":
                 node.attributes.pop("num_outputs", None)
             node.version = None
-        model.opset_imports[""] = 17
-        model.graph.opset_imports[""] = 17
-        model.ir_version = 8
+        model.opset_imports[""] = OPSET
+        model.graph.opset_imports[""] = OPSET
+        model.ir_version = IR_VERSION
         return ir.passes.PassResult(model, modified=True)
 
 

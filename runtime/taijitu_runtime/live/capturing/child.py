@@ -163,7 +163,7 @@ class Sender:
             picture, reason = None, MOSTLY_GREY
         _print(frame_mark(self._read))  # before the message, so that the reader has the mark when it gets the message
         if picture is None:
-            self.link.send({"is": "skipped", "read": self._read, "text": reason})
+            self.link.send({"is": "skipped", "read": self._read, "key": self._key, "text": reason})
             return
         self._place(picture)
         repeated = self._live and self._is_repeated()

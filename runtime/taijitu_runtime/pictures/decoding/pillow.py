@@ -128,15 +128,19 @@ def _on_black(image: Image.Image) -> Image.Image:
     return result
 
 
+def eight_bits_from_sixteen(values: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Round numbers of any shape in 0 to 65535 to 0 to 255, white to white."""
+    return ((values + 128) // 257).astype(np.uint8)
+
+
 def _eight_from_sixteen_bits(image: Image.Image) -> Image.Image:
     # Pillow's own conversion clips at 255 instead of scaling: nearly every pixel becomes white.
     from PIL import Image as Pil
 
     values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
+    if values.min() < 0 or values.max() > WHITE_OF_16_BITS:
         raise UnknownFormatError("got 32-bit pixels, whose range is unknown, expected 8 or 16 bits; convert it")
-    rounded = (np.arange(65536) + 128) // 257
-    return Pil.fromarray(rounded.astype(np.uint8)[values])
+    return Pil.fromarray(eight_bits_from_sixteen(np.arange(WHITE_OF_16_BITS + 1))[values])
 
 
 def _sixteen_bits_of_tiff(image: Image.Image, raw_mode: str) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.pictures.decoding.pillow import eight_bits_from_sixteen
 from taijitu_runtime.pictures.headers import PPM_HEADER, PPM_HEADER_BYTES
 from taijitu_runtime.pictures.limits import damaged
 
@@ -37,7 +38,7 @@ def _table(largest: int, channels: int) -> NDArray[np.uint8]:
     table: NDArray[np.uint8]
     if channels == 1 and largest > LARGEST:  # Pillow's grey of more than 8 bits has 16, which become 8 as everywhere
         sixteen = np.minimum(np.rint(values / largest * LARGEST_WIDE), LARGEST_WIDE).astype(int)
-        table = ((sixteen + 128) // 257).astype(np.uint8)
+        table = eight_bits_from_sixteen(sixteen)
     else:
         table = np.minimum(np.rint(values / largest * LARGEST), LARGEST).astype(np.uint8)
     return table
