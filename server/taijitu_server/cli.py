@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         line = json_line({"time": now(), "level": "warning", "event": text})
         say(line.decode().rstrip(), sys.stderr)
     if (model is None) == (settings.models is None):
-        raise UsageError("expected either a model.onnx or --models DIR; see taijitu serve --help")
+        got = "neither a model nor --models" if model is None else "a model and --models"
+        raise UsageError(f"got {got}, expected model.onnx or --models DIR; give one of them")
     if settings.reload_by_post and (settings.workers > 1 or model is not None):
         raise UsageError("--reload-by-post needs --models and one worker; with several workers use --reload-s")
     if settings.camera and settings.workers > 1:

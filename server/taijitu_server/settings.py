@@ -293,7 +293,7 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
             f"{file}: got what cannot be read ({error.strerror}), expected a file of settings in TOML; check the path"
         ) from None
     except (ValueError, RecursionError) as error:  # tomllib.TOMLDecodeError is a ValueError
-        raise UsageError(f"{file}: {error}; expected settings in TOML") from None
+        raise UsageError(f"{file}: got what is not TOML ({error}), expected settings in it; correct it") from None
     try:
         settings = Settings(**{**written, **settings_in(os.environ), **given})
         settings.picture_limits()

@@ -121,7 +121,8 @@ def main(argv: list[str] | None = None) -> int:
 def request_from(args: argparse.Namespace) -> Request:
     """Return the command line as a request. UsageError where there is no ONNX file, or two."""
     if (args.model is None) == (args.onnx is None):
-        raise UsageError("expected one ONNX file: taijitu engine model.onnx, or --onnx=model.onnx")
+        got = "none" if args.model is None else "two"
+        raise UsageError(f"got {got}, expected one ONNX file; do: taijitu engine model.onnx")
     source: Path = args.model or args.onnx
     options = Options(
         shapes=Shapes(args.minShapes, args.optShapes, args.maxShapes),

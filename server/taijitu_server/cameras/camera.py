@@ -200,27 +200,13 @@ class Camera:
                 self._notify(reader)  # of its end
 
     def _classify(self, frame: Frame) -> None:
-        self._image = image = image_from_bgr(frame.pixels)
-        if self._newest is not None:
-            self._interval_s = (frame.captured_s - self._newest.captured_s) / (frame.number - self._newest.number)
-        self._newest = frame
-        if self.parts.watchers and not frame.is_frozen:
-            self._publish_part(image)
+        image = self._show(frame)
+        began_s = time.monotonic()
         try:
-            began_s = time.monotonic()
-            model, job = self._in_loop(self._accept(image))
-            model.prepare(job)
-            scores = self._in_loop(_scores_of(job))
+            model, scores = self._scores(image)
         except Exception as error:
-            if self._quit.is_set():  # it was cancelled
-                return
-            found = http_error(error)
-            if found.status == 500:
-                self._failed += 1
-                log.error("camera %s: frame %d got no answer: %s", self.name, frame.number, error, exc_info=error)
-            else:
-                self._refused += 1
-            self._frame_error = found.text
+            if not self._quit.is_set():  # otherwise it was cancelled
+                self._note_failure(frame, error)
             return
         self._frame_error = None
         self._classified += 1
@@ -233,6 +219,31 @@ class Camera:
             "age_ms": round(frame.age_ms, 3),
         }
         self._loop.call_soon_threadsafe(self.updates.publish, True)
+
+    def _show(self, frame: Frame) -> Image.Image:
+        """Publish a frame to viewers, and return it as an image."""
+        self._image = image = image_from_bgr(frame.pixels)
+        if self._newest is not None:
+            self._interval_s = (frame.captured_s - self._newest.captured_s) / (frame.number - self._newest.number)
+        self._newest = frame
+        if self.parts.watchers and not frame.is_frozen:
+            self._publish_part(image)
+        return image
+
+    def _scores(self, image: Image.Image) -> tuple[ServedModel, Scores]:
+        """Send an image through the model's queue, prepared in this thread."""
+        model, job = self._in_loop(self._accept(image))
+        model.prepare(job)
+        return model, self._in_loop(_scores_of(job))
+
+    def _note_failure(self, frame: Frame, error: Exception) -> None:
+        found = http_error(error)
+        if found.status == 500:
+            self._failed += 1
+            log.error("camera %s: frame %d got no answer: %s", self.name, frame.number, error, exc_info=error)
+        else:
+            self._refused += 1
+        self._frame_error = found.text
 
     async def _accept(self, image: Image.Image) -> tuple[ServedModel, Job]:
         if self._quit.is_set():

@@ -146,7 +146,7 @@ class _Form:
     def _begin(self) -> None:
         self._parts += 1
         if self._parts > MAX_PARTS:
-            raise bad_request(f"the form has more than {MAX_PARTS} parts")
+            raise bad_request(f"got a form of more than {MAX_PARTS} parts; send fewer at a time")
         self._header_bytes = 0
         self._name = self._value = b""
         self._taken = None
@@ -162,7 +162,7 @@ class _Form:
     def _count(self, count: int) -> None:
         self._header_bytes += count
         if self._header_bytes > MAX_PART_HEADER_BYTES:
-            raise bad_request(f"a part of the form has more than {MAX_PART_HEADER_BYTES} bytes of headers")
+            raise bad_request(f"got a part with more than {MAX_PART_HEADER_BYTES} bytes of headers; send less")
 
     def _header(self) -> None:
         if self._name.lower() == b"content-disposition":

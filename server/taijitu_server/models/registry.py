@@ -81,9 +81,7 @@ class Registry:
             self._stamps[model.name, model.version] = stamp
             self._put(model)
         if not found:
-            raise ArtefactError(
-                f"{self.settings.models}: got no model, expected NAME.onnx or NAME/VERSION/*.onnx in it"
-            )
+            raise ArtefactError(f"{self.settings.models}: got no model, expected {PLACES}; check --models")
 
     def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
         """Return a model by name (None: the only one) and version (None: the highest).
@@ -180,9 +178,7 @@ class Registry:
             return {(self._single_name, ONLY_VERSION): (self.single,)}
         folder = self.settings.models
         if folder is None or not folder.is_dir():
-            raise UsageError(
-                f"{folder}: this is not a folder, expected one with NAME.onnx or NAME/VERSION/*.onnx in it"
-            )
+            raise UsageError(f"{folder}: got no folder, expected one of {PLACES}; check --models")
         found = find_models(folder)
         misplaced = misplaced_models(folder, found)
         for path in sorted(misplaced - self._misplaced):
