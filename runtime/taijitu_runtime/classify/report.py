@@ -102,13 +102,15 @@ class JsonReport(Report):
 class CsvReport(Report):
     """Prints a header and then a row for each picture and answer at once, as RFC 4180 but with lines ended by LF.
 
-    `known` and `set`, a JSON list of labels, are columns where the card or the threshold decides them; `heat_map` is
-    one where heat maps are drawn. Names and labels are escaped as in `shown`.
+    It is UTF-8 in every locale. `known` and `set`, a JSON list of labels, are columns where the card or the threshold
+    decides them; `heat_map` is one where heat maps are drawn. Names and labels are escaped as in `shown`.
     """
 
     def __init__(self, progress: Progress, rule: DecisionRule, *, has_heat_maps: bool) -> None:
         super().__init__(progress)
         self._decides, self._has_sets, self._has_heat_maps = rule.decides, rule.has_sets, has_heat_maps
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what reads the file later knows nothing of the locale here
+            sys.stdout.reconfigure(encoding="utf-8")
         more = {"known": rule.decides, "set": rule.has_sets, "heat_map": has_heat_maps}
         self._say(
             ["file", "rank", "label", "index", "probability", *(name for name, is_there in more.items() if is_there)]

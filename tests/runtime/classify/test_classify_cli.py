@@ -209,6 +209,17 @@ def test_csv_is_a_row_for_each_picture_and_answer(
     assert [Path(line.partition(": ")[0]).name for line in printed.err.splitlines()] == ["cut.png", "empty.jpg"]
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_csv_is_utf_8_wherever_it_runs(
+    encoding: str, make_onnx: Callable[..., Path], pictures: Path, root: Path
+) -> None:
+    model = make_onnx(labels=("猫", "grün", "blue"))
+    command = [sys.executable, "runtime/classify.py", str(model), str(pictures / "red.png"), "--csv", "--top", "3"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, cwd=root, check=True, env=environment)
+    assert {row["label"] for row in csv.DictReader(done.stdout.decode().splitlines())} == {"猫", "grün", "blue"}
+
+
 def test_text_and_csv_say_what_is_decided(make_onnx: Callable[..., Path], pictures: Path, capsys: Capture) -> None:
     decision = make_decision(temperature=1.0, threshold=0.95, set_probability=0.03)
     model = make_onnx(card=card_dict(decision=dataclasses.asdict(decision)))
