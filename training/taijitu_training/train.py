@@ -303,20 +303,21 @@ def _course_of(settings: RunSettings, resume_from: Path | None) -> Course:
 
 
 def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:
-    """Make the folder of the run, and lock it until `held` ends; a new one that is empty then is removed."""
+    """Make the folder of the run, and lock it until `held` ends; new folders that are empty then are removed."""
     last = out / "last.pt"
-    is_new = not out.exists()
+    new = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]  # noqa: PTH110 -- never raises
     make_out(out)
-    if is_new:  # a run that is refused leaves nothing: in the data, an empty folder would be a label without pictures
-        held.callback(_remove_empty, out)
+    # A run that is refused leaves nothing: in the data, an empty folder would be a label without pictures.
+    held.callback(_remove_empty, new)
     held.enter_context(lock_folder(out, "taijitu train"))
     if resume_from is None or os.path.realpath(resume_from) != os.path.realpath(last):
         _refuse_results(out)
 
 
-def _remove_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it has the results of a run
-        folder.rmdir()
+def _remove_empty(innermost_first: list[Path]) -> None:
+    with contextlib.suppress(OSError):  # one has the results of a run, and so the outer ones are not empty
+        for folder in innermost_first:
+            folder.rmdir()
 
 
 def _refuse_results(out: Path) -> None:

@@ -378,7 +378,7 @@ def test_a_folder_of_results_that_is_taken_for_a_label_is_named(
 def test_a_refused_run_leaves_no_new_folder_and_keeps_one_that_was_there(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "there").mkdir()
-    assert train(tmp_path / "data", tmp_path / "new") == 2
+    assert train(tmp_path / "data", tmp_path / "new" / "run") == 2
     assert train(tmp_path / "data", tmp_path / "there") == 2
     assert sorted(os.listdir(tmp_path)) == ["data", "there"]
 

@@ -192,7 +192,7 @@ def _from_torchvision(
     if not file.sha256.startswith(digest_of(entry)):
         raise CheckpointError(
             f"{path}: got a file with sha256 {file.sha256[:12]}..., expected {digest_of(entry)}...: it is not what "
-            f"torchvision publishes; delete it, or give it with --init where it is yours"
+            "torchvision publishes; delete it, or give it with --init where it is yours"
         )
     labels = published_labels(full_name)
     sizes = {"num_classes": len(labels), "image_size": spec.height}
